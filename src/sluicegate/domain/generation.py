@@ -1,0 +1,101 @@
+"""What may be asked of a picture model: tasks, their inputs, and the cards of the models that serve them.
+
+An image in an input is an asset id (``asset_…``), a data URL or plain base64.
+Sizes are pixels, strengths run from 0 (nothing changes) to 1 (full effect).
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Task = Literal["text-to-image", "image-to-image", "stylize", "upscale"]
+OutputFormat = Literal["png", "webp", "jpeg"]
+
+ImageRef = Annotated[str, Meta(min_length=1, description="An asset id, a data URL or base64 of a PNG, JPEG or WebP.")]
+Unit = Annotated[float, Meta(ge=0, le=1)]
+Prompt = Annotated[str, Meta(min_length=1, max_length=32_000)]
+Side = Annotated[int, Meta(ge=16, le=4096)]
+STYLE_COUNT = 26
+StyleNumber = Annotated[int, Meta(ge=0, le=STYLE_COUNT - 1)]
+_BLEND_PART = r"\s*\d{1,2}\s*(:\s*\d*\.?\d+\s*)?"
+StyleBlend = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{_BLEND_PART}(,{_BLEND_PART})*$",
+        max_length=500,
+        extra={"hint": 'a style number 0-25, or a blend such as "3:0.5,12:0.5"'},
+    ),
+]
+
+
+class _Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every task takes."""
+
+    format: OutputFormat = "png"
+
+
+class TextToImage(_Input, frozen=True, kw_only=True):
+    """Make pictures from words."""
+
+    prompt: Prompt
+    negative_prompt: Annotated[str, Meta(max_length=32_000)] = ""
+    width: Side | None = None
+    height: Side | None = None
+    steps: Annotated[int, Meta(ge=1, le=150)] | None = None
+    guidance: Annotated[float, Meta(ge=0, le=30)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=10)] = 1
+
+
+class ImageToImage(_Input, frozen=True, kw_only=True):
+    """Change a picture. Models without a text encoder say in `degraded` that the prompt went unused."""
+
+    image: ImageRef
+    prompt: Annotated[str, Meta(max_length=32_000)] = ""
+    negative_prompt: Annotated[str, Meta(max_length=32_000)] = ""
+    strength: Unit = 1.0
+    style: StyleNumber | StyleBlend | None = None
+    style_image: ImageRef | None = None
+    steps: Annotated[int, Meta(ge=1, le=150)] | None = None
+    guidance: Annotated[float, Meta(ge=0, le=30)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+
+
+class Stylize(_Input, frozen=True, kw_only=True):
+    """Paint a picture in one of 26 styles (`style` 7, or a blend "3:0.5,12:0.5") or in that of `style_image`."""
+
+    image: ImageRef
+    style: StyleNumber | StyleBlend | None = None
+    style_image: ImageRef | None = None
+    strength: Unit = 1.0
+
+
+class Upscale(_Input, frozen=True, kw_only=True):
+    """Enlarge a picture; `scale` must be the model's own factor when given."""
+
+    image: ImageRef
+    scale: Literal[2, 4] | None = None
+
+
+TaskInput = TextToImage | ImageToImage | Stylize | Upscale
+TASK_INPUTS: dict[Task, type[TaskInput]] = {
+    "text-to-image": TextToImage,
+    "image-to-image": ImageToImage,
+    "stylize": Stylize,
+    "upscale": Upscale,
+}
+IMAGE_FIELDS = ("image", "style_image")
+"""The fields of any task input that hold an image."""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as callers see it. `tasks` holds "chat" or picture tasks; `scale` is an upscaler's factor."""
+
+    id: str
+    tasks: tuple[Task | Literal["chat"], ...]
+    backend: str
+    description: str = ""
+    max_pixels: int | None = None
+    """The most input pixels (width × height) that the model takes."""
+    scale: int | None = None

@@ -1,0 +1,278 @@
+"""What every storage engine promises. One behaviour suite (tests/contracts/) runs on each engine.
+
+Durability: when a method that writes returns, its effect survives the death of every process and of the machine.
+Atomicity: the state of a job, its attempt, its outputs and its event change together or not at all.
+Failure: when the store does not answer, is locked or is full, every method raises `StoreUnavailable`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+from sluicegate.domain.asset import Asset, Blob
+from sluicegate.domain.event import JobEvent
+from sluicegate.domain.ids import AssetId, JobId, Tenant, WorkerId
+from sluicegate.domain.job import (
+    Attempt,
+    Claim,
+    Idempotency,
+    Job,
+    JobError,
+    JobStatus,
+    Lease,
+    NewJob,
+    Progress,
+    Recovery,
+    Submission,
+    Verdict,
+)
+
+
+class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs to list, newest first. `cursor` is the id of the last job already seen."""
+
+    status: JobStatus | None = None
+    model: str | None = None
+    limit: int = 20
+    cursor: JobId | None = None
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process as it last reported itself. `loaded` names the models in its memory."""
+
+    id: WorkerId
+    host: str
+    pid: int
+    started_at: float
+    seen_at: float
+    models: tuple[str, ...]
+    loaded: tuple[str, ...]
+
+
+class QueueCount(msgspec.Struct, frozen=True):
+    """How many jobs of one model are in one state."""
+
+    model: str
+    state: str
+    jobs: int
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker made: `outputs` are assets whose blobs are already stored."""
+
+    outputs: tuple[Asset, ...]
+    backend: str
+    execution_seconds: float
+    degraded: tuple[str, ...] = ()
+
+
+class JobStore(Protocol):
+    """The durable queue and its record."""
+
+    async def submit(self, new: NewJob, idempotency: Idempotency | None = None) -> Submission:
+        """Store a job as queued. The same idempotency key and digest within 24 h replay the first job;
+        another digest raises `IdempotencyMismatch`."""
+        ...
+
+    async def get(self, tenant: Tenant, job: JobId) -> Job:
+        """The job; raises `UnknownJob`, also for another tenant's."""
+        ...
+
+    async def list(self, tenant: Tenant, query: JobQuery) -> Sequence[Job]:
+        """At most `query.limit` jobs of the tenant, newest first."""
+        ...
+
+    async def claim(self, worker: WorkerId, models: Sequence[str], lease_seconds: float) -> Claim | None:
+        """Hand the next runnable job for one of `models` to the worker, or None when there is none.
+
+        Order: highest priority, then oldest. Jobs past their deadline become expired instead of running.
+        """
+        ...
+
+    async def heartbeat(self, worker: WorkerId, leases: Sequence[Lease], lease_seconds: float) -> Sequence[Verdict]:
+        """Prolong the leases that are still current; say of each what its holder must do."""
+        ...
+
+    async def look(self, leases: Sequence[Lease]) -> Sequence[Verdict]:
+        """As `heartbeat`, but only reads: a cheap, frequent look for cancellation."""
+        ...
+
+    async def report(self, lease: Lease, progress: Progress) -> None:
+        """Record the latest progress; ignored when the lease is stale."""
+        ...
+
+    async def succeed(self, lease: Lease, success: Success) -> bool:
+        """End the job with its outputs. False: the lease is stale and nothing was written.
+
+        A job that is being canceled still succeeds when its work had already ended.
+        """
+        ...
+
+    async def fail(self, lease: Lease, error: JobError, *, retry_in: float | None) -> bool:
+        """Record a failed attempt. With `retry_in` seconds and attempts left the job is scheduled again,
+        else it has failed. A job that is being canceled becomes canceled. False: stale lease."""
+        ...
+
+    async def stop(self, lease: Lease, word: Literal["cancel", "expire"]) -> bool:
+        """The worker stopped the work as told: the job becomes canceled or expired. False: stale lease."""
+        ...
+
+    async def hand_back(self, lease: Lease) -> bool:
+        """A stopping worker returns the job to the queue; the attempt does not count. False: stale lease."""
+        ...
+
+    async def cancel(self, tenant: Tenant, job: JobId) -> Job:
+        """Withdraw a job: at once when it waits, through its worker when it runs; an ended job is unchanged."""
+        ...
+
+    async def recover(self) -> Recovery:
+        """One caretaker's round: return jobs whose lease has expired, fail those out of attempts,
+        promote due retries, expire waiting jobs past their deadline."""
+        ...
+
+    async def release(self, worker: WorkerId) -> Recovery:
+        """The worker's process is known to be dead: return its jobs now instead of at the lease's end."""
+        ...
+
+    async def events(self, job: JobId, after: int) -> Sequence[JobEvent]:
+        """The job's events with seq > `after`, in order."""
+        ...
+
+    async def attempts(self, job: JobId) -> Sequence[Attempt]:
+        """Every attempt at the job, first to last."""
+        ...
+
+    async def counts(self) -> Sequence[QueueCount]:
+        """Jobs by model and state, terminal states excluded."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the store answers; raise `StoreUnavailable` when it does not."""
+        ...
+
+
+class WorkerRegistry(Protocol):
+    """Who works."""
+
+    async def enlist(self, worker: WorkerInfo) -> None:
+        """Add or refresh a worker; `seen_at` is set by the store."""
+        ...
+
+    async def dismiss(self, worker: WorkerId) -> None:
+        """Forget a worker that has stopped."""
+        ...
+
+    async def workers(self, *, seen_within: float) -> Sequence[WorkerInfo]:
+        """Workers that reported within so many seconds."""
+        ...
+
+
+class AssetCatalog(Protocol):
+    """Which tenant owns which picture."""
+
+    async def add_asset(self, asset: Asset) -> None:
+        """Record an asset whose blob is already stored."""
+        ...
+
+    async def asset(self, tenant: Tenant, asset: AssetId) -> Asset:
+        """The asset; raises `UnknownAsset`, also for another tenant's."""
+        ...
+
+    async def delete_asset(self, tenant: Tenant, asset: AssetId) -> None:
+        """Forget an asset; raises `UnknownAsset`, or `Conflict` while a job that has not ended needs it.
+        Its bytes go when no other asset shares them and the sweep passes."""
+        ...
+
+    async def referenced(self, sha256: Sequence[str]) -> frozenset[str]:
+        """Those of the given digests that some asset refers to."""
+        ...
+
+
+class Store(JobStore, WorkerRegistry, AssetCatalog, Protocol):
+    """One database that holds everything that must change together."""
+
+    async def open(self) -> None:
+        """Connect and migrate."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and disconnect."""
+        ...
+
+
+class Staging(Protocol):
+    """A blob being written; nothing is visible until `commit`."""
+
+    path: Path
+    size_bytes: int
+
+    async def write(self, data: bytes) -> None:
+        """Append bytes."""
+        ...
+
+    async def commit(self) -> Blob:
+        """Make the bytes durable under their digest; the same bytes twice are stored once."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Content-addressed bytes."""
+
+    def stage(self) -> AbstractAsyncContextManager[Staging]:
+        """Begin a blob; leaving the block without `commit` leaves nothing behind."""
+        ...
+
+    async def put(self, data: bytes) -> Blob:
+        """Store bytes atomically and durably."""
+        ...
+
+    async def read(self, sha256: str) -> bytes:
+        """All bytes of a blob; raises `UnknownAsset` when they are gone."""
+        ...
+
+    def stream(self, sha256: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """`length` bytes from `start`, in chunks."""
+        ...
+
+    async def aged(self, older_than_seconds: float) -> Mapping[str, int]:
+        """Digest and size of the blobs not written to for so long: candidates of the sweep."""
+        ...
+
+    async def discard(self, sha256: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless it has been written to meanwhile."""
+        ...
+
+    async def tidy(self, *, older_than_seconds: float) -> int:
+        """Delete staging files that a killed process left; how many."""
+        ...
+
+
+Topic = Literal["jobs", "events"]
+"""jobs: something became runnable or must stop. events: some job changed."""
+
+
+class Signals(Protocol):
+    """Hints between processes on one store that something changed. A hint may be lost: always poll too."""
+
+    async def open(self) -> None:
+        """Begin to listen."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening."""
+        ...
+
+    def notify(self, *topics: Topic) -> None:
+        """Wake every process that waits on the topics, this one included."""
+        ...
+
+    def version(self, topic: Topic) -> int:
+        """A counter that rises with each hint; read it before looking at the store."""
+        ...
+
+    async def wait(self, topic: Topic, seen: int, timeout: float) -> None:
+        """Return when the counter differs from `seen`, or after `timeout` seconds."""
+        ...
