@@ -1,1 +1,1 @@
-"""Who does the work. `backend` holds the contracts; every other file or folder is one adapter, and `fleet` all of them."""
+"""Who does the work. `backend` holds the contracts; every other file or folder is an adapter; `fleet` is all of them."""
