@@ -24,13 +24,14 @@
     ├── JobCanceled                the caller withdrew the job; raised inside running work
     └── LeaseLost                  another worker owns the job now; the result is discarded
 
-`status` is the HTTP status that doors answer with; `code` is a stable word for programs.
+`status` is the HTTP status that doors answer with (an upstream's own refusal keeps its status);
+`code` is a stable word for programs.
 Foreign exceptions are translated once, at the boundary where they appear.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Fault:
 class SluicegateError(Exception):
     """Root of every error that this package raises on purpose."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = "internal_error"
 
     def __init__(
@@ -59,12 +60,17 @@ class SluicegateError(Exception):
         faults: Sequence[Fault] = (),
         details: Mapping[str, Any] | None = None,
         retry_after: float | None = None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        if status is not None:
+            self.status = status
         self.message = message
         self.faults = tuple(faults)
         self.details = dict(details or {})
         self.retry_after = retry_after
+        self.headers = dict(headers or {})
 
 
 class InvalidSettings(SluicegateError):
@@ -98,7 +104,7 @@ class InvalidInput(InvalidRequest):
     code = "invalid_input"
 
     @classmethod
-    def of(cls, *faults: Fault) -> "InvalidInput":
+    def of(cls, *faults: Fault) -> Self:
         """Build the error from its faults; the message is all of them in one line."""
         return cls("; ".join(str(fault) for fault in faults), faults=faults)
 

@@ -206,7 +206,8 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
 def _cross_check(tree: Mapping[str, Any], environment: Mapping[str, str]) -> list[Fault]:
     """Rules over more than one field. The tree may still be malformed: look with care."""
     faults: list[Fault] = []
-    backends = [table for table in tree.get("backends", []) if isinstance(table, dict)]
+    listed = tree.get("backends")
+    backends = [table for table in listed if isinstance(table, dict)] if isinstance(listed, list) else []
     names: set[str] = set()
     for index, table in enumerate(backends):
         path = f"backends[{index}]"

@@ -31,6 +31,9 @@ def find_faults(value: Any, kind: Any, path: str = "", *, lax: Collection[str] =
 
 
 def _faults(value: Any, kind: Any, path: str, lax: Collection[str]) -> Iterator[Fault]:
+    error = _refusal(value, kind, strict=path not in lax)
+    if error is None:
+        return
     annotated, kind = kind, _plain(kind)
     if _is_struct(kind):
         if not isinstance(value, Mapping):
@@ -38,19 +41,31 @@ def _faults(value: Any, kind: Any, path: str, lax: Collection[str]) -> Iterator[
             return
         yield from _struct_faults(value, kind, path, lax)
         return
+    within = [fault for path_, item, inner in _items(value, kind, path) for fault in _faults(item, inner, path_, lax)]
+    if within:
+        yield from within
+        return
+    yield Fault(_within(path, str(error)), f"{_reason(error)}, got {_show(value)}", _mend(value, annotated))
+
+
+def _refusal(value: Any, kind: Any, *, strict: bool) -> msgspec.ValidationError | None:
+    """msgspec's own first fault, or None when the value converts."""
+    try:
+        msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        return error
+    return None
+
+
+def _items(value: Any, kind: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Path, value and type of each item of a container of structs; nothing for any other type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (list, tuple) and _holds_struct(arguments[0]) and isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _faults(item, arguments[0], f"{path}[{index}]", lax)
-        return
+            yield f"{path}[{index}]", item, arguments[0]
     if origin is dict and _holds_struct(arguments[1]) and isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _faults(item, arguments[1], _join(path, str(key)), lax)
-        return
-    try:
-        msgspec.convert(value, annotated, strict=path not in lax)
-    except msgspec.ValidationError as error:
-        yield Fault(_within(path, str(error)), f"{_reason(error)}, got {_show(value)}", _mend(value, annotated))
+            yield _join(path, str(key)), item, arguments[1]
 
 
 def _struct_faults(

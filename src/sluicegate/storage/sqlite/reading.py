@@ -1,0 +1,104 @@
+"""Operations that look at jobs without changing them."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import get_args
+
+from sluicegate.domain.event import JobEvent
+from sluicegate.domain.ids import JobId, Tenant
+from sluicegate.domain.job import Attempt, Job, JobState, Lease, Verdict, shown_status
+from sluicegate.errors import UnknownJob
+from sluicegate.storage.contracts import JobQuery, QueueCount
+from sluicegate.storage.sqlite.rows import attempt_of, event_of, job_of
+from sluicegate.storage.sqlite.session import Session
+
+_AFTER_EVERY_ID = "~"
+_COUNTED_FROM_BEHIND = 256
+
+
+def job_row(session: Session, job: JobId) -> sqlite3.Row:
+    """The stored job; raises `UnknownJob`."""
+    row = session.first("job_by_id", id=job)
+    if row is None:
+        raise UnknownJob(f'there is no job "{job}"; check the id')
+    return row
+
+
+def tenants_row(session: Session, tenant: Tenant, job: JobId) -> sqlite3.Row:
+    """The stored job; raises `UnknownJob`, also for another tenant's."""
+    row = job_row(session, job)
+    if row["tenant"] != tenant:
+        raise UnknownJob(f'there is no job "{job}"; check the id')
+    return row
+
+
+def full_job(session: Session, row: sqlite3.Row) -> Job:
+    """The job with its place in the queue."""
+    return job_of(row, queue_position(session, row) if row["state"] == "queued" else None)
+
+
+def queue_position(session: Session, row: sqlite3.Row) -> int:
+    """Jobs that would be claimed before this queued one, plus one.
+
+    Whoever has just been submitted stands last: counting from behind spares a long count under the write lock.
+    """
+    place = {"model": row["model"], "priority": row["priority"]}
+    totals = session.all("queue_totals", **place)[0]
+    behind = int(session.all("queue_behind", **place, id=row["id"], limit=_COUNTED_FROM_BEHIND)[0]["jobs"])
+    if behind < _COUNTED_FROM_BEHIND:
+        return int(totals["above"] + totals["level"]) - behind
+    return int(totals["above"] + session.all("queue_ahead", **place, id=row["id"])[0]["jobs"]) + 1
+
+
+def get(session: Session, tenant: Tenant, job: JobId) -> Job:
+    """The tenant's job; raises `UnknownJob`."""
+    return full_job(session, tenants_row(session, tenant, job))
+
+
+def list_jobs(session: Session, tenant: Tenant, query: JobQuery) -> Sequence[Job]:
+    """The tenant's jobs, newest first: the heads of the index ranges that the query names, merged."""
+    page = {"tenant": tenant, "cursor": query.cursor or _AFTER_EVERY_ID, "limit": query.limit}
+    every: tuple[JobState, ...] = get_args(JobState)
+    states = [state for state in every if query.status in (None, shown_status(state))]
+    if query.model is not None:
+        heads = [session.all("list_model_state", **page, model=query.model, state=state) for state in states]
+    elif query.status is not None:
+        heads = [session.all("list_state", **page, state=state) for state in states]
+    else:
+        heads = [session.all("list_all", **page)]
+    ids = sorted((JobId(row["id"]) for head in heads for row in head), reverse=True)
+    return [full_job(session, job_row(session, job)) for job in ids[: query.limit]]
+
+
+def look(session: Session, leases: Sequence[Lease]) -> Sequence[Verdict]:
+    """What the holder of each lease must do."""
+    return [verdict(session, lease, session.first("lease_look", id=lease.job, fence=lease.fence)) for lease in leases]
+
+
+def verdict(session: Session, lease: Lease, row: sqlite3.Row | None) -> Verdict:
+    """The word for a lease whose job has the state and deadline of `row`; None when the lease is stale."""
+    if row is None:
+        return Verdict(lease, "lost")
+    if row["state"] == "canceling":
+        return Verdict(lease, "cancel")
+    return Verdict(lease, "expire" if is_late(session, row) else "keep")
+
+
+def is_late(session: Session, row: sqlite3.Row) -> bool:
+    """Whether the job's deadline has passed."""
+    return row["deadline_at"] is not None and row["deadline_at"] <= session.now
+
+
+def events(session: Session, job: JobId, after: int) -> Sequence[JobEvent]:
+    """The job's events after a sequence number."""
+    return [event_of(row) for row in session.all("events_after", job=job, after=after)]
+
+
+def attempts(session: Session, job: JobId) -> Sequence[Attempt]:
+    """The job's attempts, first to last."""
+    return [attempt_of(row) for row in session.all("attempts", job=job)]
+
+
+def counts(session: Session) -> Sequence[QueueCount]:
+    """Jobs that have not ended, by model and state."""
+    return [QueueCount(row["model"], row["state"], row["jobs"]) for row in session.all("queue_counts")]

@@ -1,0 +1,2 @@
+-- Forget an asset.
+DELETE FROM asset WHERE id = :id;

@@ -1,0 +1,2 @@
+-- Forget outdated keys.
+DELETE FROM idempotency WHERE created_at <= :before;

@@ -1,0 +1,4 @@
+-- Jobs that one worker holds.
+SELECT * FROM job
+WHERE state IN ('running', 'canceling') AND worker = :worker
+LIMIT :limit;

@@ -1,0 +1,2 @@
+-- Forget workers that were silent for long.
+DELETE FROM worker WHERE seen_at < :before;

@@ -1,0 +1,119 @@
+"""The settings: sources in order, every fault at once, each with its path, value and mend."""
+
+from pathlib import Path
+
+import pytest
+
+from sluicegate.errors import InvalidSettings
+from sluicegate.settings import Settings, load_settings
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sluicegate.toml"
+    path.write_text(text)
+    return path
+
+
+def faults(path: Path, **environment: str) -> list[str]:
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(path, environment=environment)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_without_a_file_the_built_in_models_are_the_backends() -> None:
+    settings = load_settings(environment={})
+    assert [backend.kind for backend in settings.backends] == ["local-llm", "local-image"]
+    assert settings.server.port == 8000
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "[server]\nport = 1111\nhost = '127.0.0.2'\nmax_streams = 7\n")
+    environment = {"SLUICEGATE__SERVER__PORT": "2222", "SLUICEGATE__SERVER__HOST": "127.0.0.3"}
+    settings = load_settings(path, environment=environment, overrides={"server.port": 3333, "server.host": None})
+    assert (settings.server.port, settings.server.host, settings.server.max_streams) == (3333, "127.0.0.3", 7)
+
+
+def test_every_fault_is_told_at_once_with_a_suggestion(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        [servr]
+        port = 1
+        [server]
+        port = 99999
+        drain_seconds = "long"
+        [[backends]]
+        name = "a b"
+        kind = "opnai"
+        [worker]
+        heartbeat_seconds = 14
+        """,
+    )
+    told = faults(path)
+    assert len(told) == 6
+    assert 'servr: unknown field (did you mean "server"?)' in told
+    assert "server.port: expected int <= 65535, got 99999" in told
+    assert any(fault.startswith("server.drain_seconds: expected float") for fault in told)
+    assert any(fault.startswith("backends[0].name: ") and '"a b"' in fault for fault in told)
+    assert 'backends[0].kind: not an allowed value, got "opnai" (did you mean "openai"?)' in told
+    assert any(fault.startswith("worker.heartbeat_seconds: 14 is too long") for fault in told)
+
+
+def test_the_environment_is_converted_from_text_but_the_file_is_not(tmp_path: Path) -> None:
+    settings = load_settings(
+        environment={
+            "SLUICEGATE__SERVER__DRAIN_SECONDS": "2.5",
+            "SLUICEGATE__SERVER__CORS_ORIGINS": "https://a.example, https://b.example",
+        }
+    )
+    assert settings.server.drain_seconds == 2.5
+    assert settings.server.cors_origins == ("https://a.example", "https://b.example")
+    assert faults(write(tmp_path, "[server]\nport = '80'\n")) == ['server.port: expected int, got "80"']
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("[[backends]]\nname='x'\nkind='openai'\n", "backends[0].url: expected an http or https address"),
+        ("[[backends]]\nname='x'\nkind='openai'\nurl='ftp://h/v1'\n", "backends[0].url: expected an http"),
+        ("[storage]\nurl='postgres://h/d'\n", "storage.url: expected sqlite:///"),
+        ("[storage]\nassets='/var/assets'\n", "storage.assets: expected file:///"),
+        ("[[backends]]\nkind='local-image'\n", "backends[0].name: required"),
+        ("backends = 3\n", "backends: expected array"),
+        ("[server\n", "not valid TOML"),
+    ],
+)
+def test_a_fault_is_told_where_it_stands(tmp_path: Path, text: str, start: str) -> None:
+    assert any(fault.startswith(start) for fault in faults(write(tmp_path, text)))
+
+
+def test_two_backends_of_one_name_are_a_fault(tmp_path: Path) -> None:
+    text = "[[backends]]\nname='x'\nkind='local-image'\n" * 2
+    assert faults(write(tmp_path, text)) == [
+        'backends[1].name: "x" is taken by an earlier backend (give it another name)'
+    ]
+
+
+def test_a_key_must_be_in_the_environment_and_never_in_the_message(tmp_path: Path) -> None:
+    text = "[[backends]]\nname='x'\nkind='openai'\nurl='http://h/v1'\napi_key_env='OPENAI_KEY'\n"
+    told = faults(write(tmp_path, text), OPENAI_KYE="sk-secret")
+    assert told == ['backends[0].api_key_env: the environment has no "OPENAI_KEY" (did you mean "OPENAI_KYE"?)']
+    assert load_settings(tmp_path / "sluicegate.toml", environment={"OPENAI_KEY": "sk"}).backends[0].name == "x"
+
+
+def test_backends_cannot_be_set_by_variables() -> None:
+    with pytest.raises(InvalidSettings, match="cannot be set by variables"):
+        load_settings(environment={"SLUICEGATE__BACKENDS__0__NAME": "x"})
+
+
+def test_a_file_that_is_named_but_absent_is_told(tmp_path: Path) -> None:
+    assert faults(tmp_path / "nowhere.toml") == ["no such file (check --config)"]
+
+
+def test_paths_of_the_store_follow_the_data_folder_unless_set() -> None:
+    assert Settings(data_dir="/srv/sg").database_path == Path("/srv/sg/sluicegate.db")
+    assert Settings(data_dir="/srv/sg").assets_path == Path("/srv/sg/assets")
+    environment = {"SLUICEGATE__STORAGE__URL": "sqlite:////var/a.db", "SLUICEGATE__STORAGE__ASSETS": "file:///var/pics"}
+    settings = load_settings(environment=environment)
+    assert settings.database_path == Path("/var/a.db")
+    assert settings.assets_path == Path("/var/pics")
