@@ -1,1 +1,1 @@
-
+"""Who asks, and may they now."""

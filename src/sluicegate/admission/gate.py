@@ -1,0 +1,48 @@
+"""The gate: every request passes here and comes out with a principal."""
+
+import ipaddress
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from sluicegate.domain.principal import LOCAL_TENANT, Principal
+from sluicegate.errors import OriginRefused
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Gate:
+    """Admits callers as the tenant `local` until keys exist, and keeps foreign web pages out.
+
+    A page in the user's browser can reach a server on loopback. Two checks stop it: an `Origin` must be this
+    server's own or allowed by ``server.cors_origins``; and on loopback the `Host` must name this machine, so that
+    a foreign name that was made to point here (DNS rebinding) is refused.
+    """
+
+    def __init__(self, *, host: str, cors_origins: Collection[str]) -> None:
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
+        self._allowed_hosts = frozenset(urlsplit(origin).hostname or "" for origin in self._origins)
+        self._loopback = is_loopback(host)
+
+    def admit(self, headers: Mapping[str, str]) -> Principal:
+        """Say on whose behalf the request acts. Raises `OriginRefused`."""
+        host = headers.get("host", "").lower()
+        name = urlsplit(f"//{host}").hostname or ""
+        if self._loopback and name and not is_loopback(name) and name not in self._allowed_hosts:
+            raise OriginRefused(
+                f'the Host "{host}" does not name this machine; call it as 127.0.0.1 or localhost, '
+                f'or add "https://{name}" to server.cors_origins'
+            )
+        origin = headers.get("origin", "").rstrip("/").lower()
+        if origin and origin not in self._origins and urlsplit(origin).netloc != host:
+            raise OriginRefused(
+                f'pages of "{origin}" may not call this gateway; add it to server.cors_origins to allow it'
+            )
+        return Principal(tenant=LOCAL_TENANT)

@@ -1,0 +1,188 @@
+"""Intake: a caller's request becomes a durable job, or a refusal that names every fault. Nothing in between."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from sluicegate.domain.asset import Picture
+from sluicegate.domain.generation import IMAGE_FIELDS, TASK_INPUTS, ModelCard, Task, TaskInput, Upscale
+from sluicegate.domain.ids import Tenant, new_job_id
+from sluicegate.domain.job import Idempotency, NewJob, Submission
+from sluicegate.domain.validation import did_you_mean, find_faults
+from sluicegate.errors import Fault, ImageRejected, InvalidInput, SluicegateError, UnknownAsset
+from sluicegate.results.assets import Assets, as_asset_id, decode_reference
+from sluicegate.storage.contracts import JobStore, Signals
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a submission. One of `model` and `task` may be left out when the other tells."""
+
+    input: dict[str, Any]
+    model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    task: Task | None = None
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    deadline_seconds: Annotated[float, Meta(gt=0, le=604_800)] | None = None
+    metadata: Annotated[dict[str, Any], Meta(max_length=64)] = {}
+
+
+class Intake:
+    """Checks submissions against the models there are, takes their pictures in, and stores the jobs."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        assets: Assets,
+        signals: Signals,
+        cards: Sequence[ModelCard],
+        *,
+        max_attempts: int,
+    ) -> None:
+        self._jobs = jobs
+        self._assets = assets
+        self._signals = signals
+        self._cards = tuple(cards)
+        self._max_attempts = max_attempts
+
+    @property
+    def cards(self) -> Sequence[ModelCard]:
+        """The picture models that jobs may name."""
+        return self._cards
+
+    async def submit(self, tenant: Tenant, request: JobRequest, idempotency_key: str | None = None) -> Submission:
+        """Store the job; when this returns, the job survives any restart.
+
+        Raises `InvalidInput` and `ImageRejected` with every fault, `IdempotencyMismatch`, `StoreUnavailable`.
+        """
+        card, task = self._choose(request)
+        task_input = _decode_input(request.input, task)
+        _check_against(card, task_input)
+        idempotency = Idempotency(idempotency_key, digest(request)) if idempotency_key else None
+        resolved, created = await self._take_pictures_in(tenant, card, task_input)
+        try:
+            submission = await self._jobs.submit(
+                NewJob(
+                    id=new_job_id(),
+                    tenant=tenant,
+                    model=card.id,
+                    task=task,
+                    input=resolved,
+                    priority=request.priority,
+                    deadline_seconds=request.deadline_seconds,
+                    max_attempts=self._max_attempts,
+                    metadata=request.metadata,
+                ),
+                idempotency,
+            )
+        except SluicegateError:
+            await self._discard(tenant, created)
+            raise
+        if submission.replayed:
+            await self._discard(tenant, created)
+        else:
+            self._signals.notify("jobs", "events")
+        return submission
+
+    def _choose(self, request: JobRequest) -> tuple[ModelCard, Task]:
+        if request.model is None and request.task is None:
+            raise InvalidInput.of(Fault("model", "required, but absent", _known(self._cards)))
+        if request.model is None:
+            scale = request.input.get("scale")
+            able = [card for card in self._cards if request.task in card.tasks]
+            able = [card for card in able if scale is None or card.scale in (None, scale)] or able
+            if not able:
+                raise InvalidInput.of(Fault("task", f'no model here does "{request.task}"', _known(self._cards)))
+            return able[0], request.task or "stylize"
+        card = next((card for card in self._cards if card.id == request.model), None)
+        if card is None:
+            ids = [card.id for card in self._cards]
+            mend = did_you_mean(request.model, ids)
+            raise InvalidInput.of(Fault("model", f'no picture model "{request.model}" here', mend))
+        tasks = [task for task in card.tasks if task != "chat"]
+        if request.task is None:
+            return card, tasks[0]
+        if request.task not in tasks:
+            mend = f"it does: {', '.join(tasks)}"
+            raise InvalidInput.of(Fault("task", f'"{card.id}" does not do "{request.task}"', mend))
+        return card, request.task
+
+    async def _take_pictures_in(
+        self, tenant: Tenant, card: ModelCard, task_input: TaskInput
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The input with every image as an asset id, and the ids of the assets made for it.
+
+        Everything is checked before anything is stored.
+        """
+        resolved: dict[str, Any] = msgspec.to_builtins(task_input)
+        inline: dict[str, Picture] = {}
+        faults: list[Fault] = []
+        for name in IMAGE_FIELDS:
+            reference = resolved.get(name)
+            if not isinstance(reference, str):
+                continue
+            field = f"input.{name}"
+            try:
+                width, height = await self._measure(tenant, reference, field, inline)
+            except InvalidInput as error:
+                faults += error.faults
+                continue
+            if name == "image" and card.max_pixels is not None and width * height > card.max_pixels:
+                message = f"{width}x{height} pixels are more than {card.id} takes ({card.max_pixels} in all)"
+                faults.append(Fault(field, message, "send a smaller picture"))
+        if faults:
+            raise ImageRejected.of(*faults)
+        created: list[str] = []
+        for field, picture in inline.items():
+            asset = await self._assets.record(tenant, picture)
+            created.append(asset.id)
+            resolved[field.removeprefix("input.")] = asset.id
+        return resolved, created
+
+    async def _measure(self, tenant: Tenant, reference: str, field: str, inline: dict[str, Picture]) -> tuple[int, int]:
+        asset_id = as_asset_id(reference)
+        if asset_id is not None:
+            try:
+                asset = await self._assets.get(tenant, asset_id)
+            except UnknownAsset:
+                raise ImageRejected.of(Fault(field, f'no asset "{asset_id}" here', "upload it to /v1/assets")) from None
+            return asset.width, asset.height
+        data = decode_reference(reference, field=field)
+        info = await self._assets.check(data, field=field)
+        inline[field] = Picture(data, info.content_type, info.width, info.height)
+        return info.width, info.height
+
+    async def _discard(self, tenant: Tenant, created: Sequence[str]) -> None:
+        for asset in created:
+            found = as_asset_id(asset)
+            if found is not None:
+                await self._assets.delete(tenant, found)
+
+
+def _decode_input(value: Mapping[str, Any], task: Task) -> TaskInput:
+    kind = TASK_INPUTS[task]
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        faults = find_faults(dict(value), kind, "input") or [Fault("input", str(error))]
+        raise InvalidInput.of(*faults) from None
+
+
+def _check_against(card: ModelCard, task_input: TaskInput) -> None:
+    """Rules that need the model: an upscaler has one factor; a style is given once."""
+    if isinstance(task_input, Upscale) and card.scale is not None and task_input.scale not in (None, card.scale):
+        fault = Fault("input.scale", f"{card.id} enlarges by {card.scale}, not {task_input.scale}", "leave scale out")
+        raise InvalidInput.of(fault)
+    style, image = getattr(task_input, "style", None), getattr(task_input, "style_image", None)
+    if style is not None and image is not None:
+        raise InvalidInput.of(Fault("input.style", "given together with style_image", "send one of the two"))
+
+
+def _known(cards: Sequence[ModelCard]) -> str:
+    return "models: " + ", ".join(f"{card.id} ({', '.join(card.tasks)})" for card in cards)
+
+
+def digest(request: JobRequest) -> str:
+    """SHA-256 (hex) of a submission, the same for equal requests whatever the order of their fields."""
+    return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()

@@ -1,0 +1,64 @@
+"""The gate keeps foreign web pages out and lets everybody else in as the local tenant."""
+
+import pytest
+
+from sluicegate.admission.gate import Gate, is_loopback
+from sluicegate.errors import OriginRefused
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("app.localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.nip.example", False),
+        ("2130706433", False),
+    ],
+)
+def test_only_names_of_this_machine_are_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "127.0.0.1:8000"},
+        {"host": "localhost:8000", "origin": "http://localhost:8000"},
+        {"host": "[::1]:8000"},
+        {"host": "127.0.0.1:8000", "origin": "https://app.example"},
+        {"host": "app.example"},
+    ],
+)
+def test_callers_that_are_allowed_act_as_the_local_tenant(headers: dict[str, str]) -> None:
+    gate = Gate(host="127.0.0.1", cors_origins=["https://app.example/"])
+    assert gate.admit(headers).tenant == "local"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "127.0.0.1:8000", "origin": "https://evil.example"},
+        {"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:9999"},
+        {"host": "127.0.0.1:8000", "origin": "null"},
+        {"host": "evil.example:8000"},
+        {"host": "evil.example:8000", "origin": "http://evil.example:8000"},
+    ],
+)
+def test_pages_of_other_sites_and_rebound_names_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(OriginRefused, match="cors_origins"):
+        Gate(host="127.0.0.1", cors_origins=[]).admit(headers)
+
+
+def test_behind_a_public_address_any_host_name_is_served_but_foreign_origins_are_not() -> None:
+    gate = Gate(host="0.0.0.0", cors_origins=[])
+    assert gate.admit({"host": "gateway.example", "origin": "https://gateway.example"}).tenant == "local"
+    with pytest.raises(OriginRefused):
+        gate.admit({"host": "gateway.example", "origin": "https://evil.example"})
