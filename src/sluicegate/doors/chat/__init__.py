@@ -1,1 +1,1 @@
-
+"""The simple chat API under ``/api/chat``: a small dialect for web pages, over the same relay."""

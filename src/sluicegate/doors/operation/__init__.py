@@ -1,1 +1,1 @@
-
+"""For operators and tools: health, metrics, and the documentation of every route."""

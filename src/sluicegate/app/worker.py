@@ -1,0 +1,110 @@
+"""A worker process: composition, signals, and a bounded stop.
+
+Run by a gateway as ``python -m sluicegate.app.worker``, which hands its settings over in the environment.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+
+import msgspec
+
+from sluicegate.app.parts import build_assets, build_blobs, build_signals, build_store, picture_backends
+from sluicegate.domain.clock import SystemClock
+from sluicegate.domain.ids import WorkerId, new_worker_id
+from sluicegate.observability.logs import configure_logs
+from sluicegate.scheduling.executor import Executor
+from sluicegate.scheduling.worker import Worker
+from sluicegate.settings import Settings
+from sluicegate.supervision import exit_with_parent, tell_ready
+
+SETTINGS_VARIABLE = "SLUICEGATE_WORKER_SETTINGS"
+ID_VARIABLE = "SLUICEGATE_WORKER_ID"
+_LAST_RESORT_SECONDS = 2.0
+
+
+def environment(settings: Settings, worker: WorkerId) -> Mapping[str, str]:
+    """The environment for a worker process of these settings."""
+    handed_over = {SETTINGS_VARIABLE: msgspec.json.encode(settings).decode(), ID_VARIABLE: worker}
+    return {**os.environ, **handed_over}
+
+
+async def run(settings: Settings) -> None:
+    """Work until told to stop, then drain; the process ends within ``server.drain_seconds`` whatever the work does."""
+    worker_id = WorkerId(os.environ.get(ID_VARIABLE) or new_worker_id())
+    clock = SystemClock()
+    store, blobs, signals = build_store(settings), build_blobs(settings), build_signals(settings)
+    backends = picture_backends(settings)
+    await store.open()
+    await signals.open()
+    executor = Executor(
+        store,
+        build_assets(settings, store, blobs),
+        signals,
+        {card.id: backend for backend in backends for card in backend.cards()},
+        clock,
+        timeout_seconds=settings.worker.job_timeout_seconds,
+    )
+    worker = Worker(
+        worker_id=worker_id,
+        store=store,
+        signals=signals,
+        executor=executor,
+        backends=backends,
+        settings=settings.worker,
+        clock=clock,
+    )
+    stop = _Stop(worker, settings.server.drain_seconds)
+    if exit_with_parent(stop.from_thread):
+        tell_ready(worker=worker_id)
+    try:
+        await worker.run()
+    finally:
+        for backend in backends:
+            await backend.close()
+        await signals.close()
+        await store.close()
+
+
+class _Stop:
+    """Turns SIGTERM, SIGINT and the parent's death into one drain, and bounds it."""
+
+    def __init__(self, worker: Worker, drain_seconds: float) -> None:
+        self._worker = worker
+        self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.begin)
+
+    def from_thread(self) -> None:
+        """Begin the drain, from another thread."""
+        self._loop.call_soon_threadsafe(self.begin)
+
+    def begin(self) -> None:
+        """Begin the drain; a second call changes nothing."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._worker.drain(self._drain_seconds))
+            # Model code that never returns must not keep the process: its lease expires or was handed back.
+            timer = threading.Timer(self._drain_seconds + _LAST_RESORT_SECONDS, os._exit, (1,))
+            timer.daemon = True
+            timer.start()
+
+
+def main() -> None:
+    """Entry point of a worker process started by a gateway."""
+    settings = msgspec.json.decode(os.environ.pop(SETTINGS_VARIABLE), type=Settings)
+    configure_logs(settings.observability)
+    if sys.platform == "win32":
+        asyncio.run(run(settings))
+    else:
+        import uvloop
+
+        uvloop.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

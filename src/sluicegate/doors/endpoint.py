@@ -1,0 +1,173 @@
+"""How a door declares a route: one `Endpoint` gives the handler, its dialect and its documentation.
+
+The server builds the routes from the endpoints and the OpenAPI document from the same list, so the two cannot differ.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sluicegate.admission.gate import Gate
+from sluicegate.domain.ids import RequestId
+from sluicegate.domain.principal import Principal
+from sluicegate.domain.validation import find_faults
+from sluicegate.doors.problems import Dialect
+from sluicegate.errors import BodyTooLarge, Fault, InvalidInput, MalformedBody
+
+T = TypeVar("T")
+ENDPOINT_KEY = "sluicegate.endpoint"
+"""Where the server finds, in an ASGI scope, the endpoint that was chosen."""
+
+
+class Answer(Protocol):
+    """Anything that can answer an ASGI request; Starlette's responses do."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        ...
+
+
+class Call:
+    """One request as handlers see it: who asks, under which id, and what was sent."""
+
+    def __init__(self, request: Request, principal: Principal, request_id: RequestId, max_body_bytes: int) -> None:
+        self.request = request
+        self.principal = principal
+        self.request_id = request_id
+        self.max_body_bytes = max_body_bytes
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers."""
+        return self.request.headers
+
+    @property
+    def base_url(self) -> str:
+        """Scheme and authority as the caller wrote them, without a slash at the end."""
+        return str(self.request.base_url).rstrip("/")
+
+    def path(self, name: str) -> str:
+        """A parameter of the route's path."""
+        return str(self.request.path_params[name])
+
+    async def body(self) -> bytes:
+        """The whole body. Raises `BodyTooLarge` before reading more than the limit, `MalformedBody` when cut short."""
+        declared = self.headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > self.max_body_bytes:
+            raise too_large(int(declared), self.max_body_bytes, "server.max_body_bytes")
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async for piece in self.request.stream():
+                size += len(piece)
+                if size > self.max_body_bytes:
+                    raise too_large(size, self.max_body_bytes, "server.max_body_bytes")
+                pieces.append(piece)
+        except ClientDisconnect:
+            raise MalformedBody("the body ended early: the connection was closed") from None
+        return b"".join(pieces)
+
+    async def decode(self, kind: type[T]) -> tuple[T, bytes]:
+        """The JSON body as a `kind`, and its bytes. Raises `MalformedBody`, or `InvalidInput` with every fault."""
+        body = await self.body()
+        return decode_body(body, kind), body
+
+    def query(self, kind: type[T]) -> T:
+        """The query string as a `kind`, texts converted. Raises `InvalidInput` with every fault."""
+        values: dict[str, str] = dict(self.request.query_params)
+        try:
+            return msgspec.convert(values, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise _invalid(values, kind, error, lax=True) from None
+
+
+def too_large(size: int, limit: int, setting: str) -> BodyTooLarge:
+    """The error for a body of `size` bytes or more over `limit`."""
+    return BodyTooLarge(f"the body has {size} bytes or more; at most {limit} are taken (setting {setting})")
+
+
+def decode_body(body: bytes, kind: type[T]) -> T:
+    """Decode JSON strictly. Raises `MalformedBody`, or `InvalidInput` with every fault."""
+    if not body.strip():
+        raise MalformedBody("the body is empty; send a JSON object")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(_parse(body), kind, error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise MalformedBody("the JSON is nested too deeply") from None
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise MalformedBody("the JSON is nested too deeply") from None
+
+
+def _invalid(value: Any, kind: Any, error: msgspec.ValidationError, *, lax: bool = False) -> InvalidInput:
+    paths = {field.encode_name for field in msgspec.structs.fields(kind)} if lax else ()
+    faults = find_faults(value, kind, lax=paths) or [Fault("", str(error))]
+    return InvalidInput.of(*faults)
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A route, its handler and what the documentation says of it."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    handler: Handler
+    dialect: Dialect
+    tag: str
+    summary: str
+    description: str = ""
+    body: Any = None
+    """The type of the JSON body, or a media type such as ``image/*``."""
+    query: type[msgspec.Struct] | None = None
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    """By status: a type, a media type, or None for no body."""
+    public: bool = False
+    """Open to everyone, without a key."""
+
+    @property
+    def template(self) -> str:
+        """The path with its parameters' names, free of converters: what metrics and logs show."""
+        return self.path.replace(":path}", "}")
+
+
+class EndpointApp:
+    """One endpoint as an ASGI application: admit, handle, answer."""
+
+    def __init__(self, endpoint: Endpoint, gate: Gate, max_body_bytes: int) -> None:
+        self.endpoint = endpoint
+        self._gate = gate
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        scope[ENDPOINT_KEY] = self.endpoint
+        request = Request(scope, receive, send)
+        principal = self._gate.admit(request.headers)
+        scope["sluicegate.tenant"] = principal.tenant
+        call = Call(request, principal, RequestId(scope["sluicegate.request_id"]), self._max_body_bytes)
+        answer = await self.endpoint.handler(call)
+        await answer(scope, receive, send)
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer of any msgspec-encodable value."""
+    return Response(msgspec.json.encode(value), status, {"content-type": "application/json", **(headers or {})})

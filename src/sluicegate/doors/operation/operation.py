@@ -1,0 +1,147 @@
+"""``/health*``, ``/metrics``: what load balancers, Prometheus and people ask."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from starlette.responses import Response
+
+from sluicegate import __version__
+from sluicegate.backends.fleet import Fleet
+from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
+from sluicegate.errors import StoreUnavailable
+from sluicegate.observability.health import (
+    BackendHealth,
+    HealthReport,
+    StoreHealth,
+    Uptime,
+    judge,
+    resident_bytes,
+)
+from sluicegate.observability.metrics import CONTENT_TYPE, Metrics
+from sluicegate.storage.contracts import Store
+
+WORKER_SEEN_SECONDS = 15.0
+"""A worker that was silent for longer does not count as up."""
+
+
+class OperationDoor:
+    """Serves health and metrics."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fleet: Fleet,
+        backends: Callable[[], Awaitable[tuple[BackendHealth, ...]]],
+        metrics: Metrics,
+        uptime: Uptime,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._backends = backends
+        self._metrics = metrics
+        self._uptime = uptime
+        self._draining = draining
+
+    def endpoints(self) -> list[Endpoint]:
+        """The routes of this door."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/health/live",
+                handler=self.live,
+                dialect="native",
+                tag="Operation",
+                summary="Is the process alive?",
+                answers={200: dict[str, str]},
+                public=True,
+            ),
+            Endpoint(
+                method="GET",
+                path="/health/ready",
+                handler=self.ready,
+                dialect="native",
+                tag="Operation",
+                summary="Can it serve? The store answers and at least one backend is up",
+                answers={200: HealthReport, 503: HealthReport},
+                public=True,
+            ),
+            Endpoint(
+                method="GET",
+                path="/health",
+                handler=self.health,
+                dialect="native",
+                tag="Operation",
+                summary="Status, uptime, memory, store and every backend",
+                answers={200: HealthReport},
+                public=True,
+            ),
+            Endpoint(
+                method="GET",
+                path="/metrics",
+                handler=self.metrics,
+                dialect="native",
+                tag="Operation",
+                summary="Prometheus metrics",
+                answers={200: "text/plain"},
+            ),
+        ]
+
+    async def live(self, call: Call) -> Answer:
+        """Yes, whatever else is broken."""
+        return json_response({"status": "ok"})
+
+    async def ready(self, call: Call) -> Answer:
+        """200 when work can be taken, else 503 with the reasons."""
+        report = await self._report()
+        return json_response(report, 200 if report.ready else 503, {} if report.ready else {"retry-after": "1"})
+
+    async def health(self, call: Call) -> Answer:
+        """The whole picture, always 200."""
+        return json_response(await self._report())
+
+    async def metrics(self, call: Call) -> Answer:
+        """Every metric; the gauges of the store are left out while it does not answer."""
+        snapshot = self._metrics.snapshot
+        try:
+            queue: Counter[str] = Counter()
+            for count in await self._store.counts():
+                queue[count.state] += count.jobs
+            snapshot.queue = {state: queue[state] for state in ("queued", "scheduled", "running", "canceling")}
+        except StoreUnavailable:
+            snapshot.queue = {}
+        snapshot.limits = {
+            (backend.name, card.id): backend.max_concurrency
+            for backend in self._fleet.backends
+            for card in backend.cards()
+        }
+        snapshot.inflight = {**dict.fromkeys(snapshot.limits, 0), **self._fleet.outstanding()}
+        return Response(self._metrics.render(), 200, {"content-type": CONTENT_TYPE})
+
+    async def _report(self) -> HealthReport:
+        store, workers = await self._look_at_store()
+        backends = await self._backends()
+        ready, reasons = judge(store, backends, draining=self._draining())
+        everything = ready and all(backend.state == "up" for backend in backends)
+        return HealthReport(
+            status="ok" if everything else "degraded" if ready else "down",
+            ready=ready,
+            version=__version__,
+            uptime_seconds=round(self._uptime.seconds(), 3),
+            memory_bytes=resident_bytes(),
+            store=store,
+            backends=backends,
+            workers=workers,
+            reasons=reasons,
+        )
+
+    async def _look_at_store(self) -> tuple[StoreHealth, int]:
+        stopwatch = self._uptime.seconds()
+        try:
+            await self._store.ping()
+            workers = await self._store.workers(seen_within=WORKER_SEEN_SECONDS)
+        except StoreUnavailable as error:
+            return StoreHealth(state="down", reason=error.message), 0
+        latency = round((self._uptime.seconds() - stopwatch) * 1000, 3)
+        return StoreHealth(state="up", latency_ms=latency), len(workers)

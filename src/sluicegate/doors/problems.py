@@ -1,0 +1,86 @@
+"""Errors in the dialect of the door that was knocked at.
+
+openai   {"error": {"message", "type", "param", "code"}}              invalid fields are 400
+chat     {"error": "INVALID_REQUEST", "message", "details": […]}      invalid fields are 400
+native   RFC 9457 problem document with a stable `code` and `errors`  invalid fields are 422
+"""
+
+import math
+from typing import Any, Literal, assert_never
+
+import msgspec
+from starlette.responses import Response
+
+from sluicegate.errors import InvalidInput, InvalidRequest, SluicegateError
+
+Dialect = Literal["openai", "chat", "native"]
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect in which an unknown path or method is answered."""
+    if path.startswith("/api/"):
+        return "chat"
+    openai = ("/v1/chat", "/v1/completions", "/v1/embeddings", "/v1/images", "/v1/models")
+    return "openai" if path.startswith(openai) else "native"
+
+
+def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) -> Response:
+    """The whole answer for an error."""
+    status = 400 if isinstance(error, InvalidInput) and dialect != "native" else error.status
+    headers = {"content-type": "application/json", **error.headers}
+    match dialect:
+        case "openai":
+            content = _openai(error, status)
+        case "chat":
+            content = _chat(error)
+        case "native":
+            content = _native(error, status, request_id)
+            headers["content-type"] = "application/problem+json"
+        case _:
+            assert_never(dialect)
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if status == 413:
+        headers["connection"] = "close"
+    return Response(msgspec.json.encode(content), status, headers)
+
+
+def openai_error(error: SluicegateError, status: int | None = None) -> dict[str, Any]:
+    """The body of an error in OpenAI's dialect, also used inside a broken stream."""
+    return _openai(error, status or error.status)
+
+
+def _openai(error: SluicegateError, status: int) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    param = error.faults[0].path or None if error.faults else error.details.get("param")
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
+
+
+def _chat(error: SluicegateError) -> dict[str, Any]:
+    word = "INVALID_REQUEST" if isinstance(error, InvalidRequest) and error.status < 413 else error.code.upper()
+    if isinstance(error, InvalidInput):
+        word = "INVALID_REQUEST"
+    return {"error": word, "message": error.message, "details": _faults(error)}
+
+
+def _native(error: SluicegateError, status: int, request_id: str) -> dict[str, Any]:
+    problem: dict[str, Any] = {
+        "type": f"urn:sluicegate:problem:{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if error.faults:
+        problem["errors"] = _faults(error)
+    return problem | {name: value for name, value in error.details.items() if name not in problem}
+
+
+def _faults(error: SluicegateError) -> list[dict[str, Any]]:
+    return [
+        {"field": fault.path, "message": fault.message} | ({"suggestion": fault.suggestion} if fault.suggestion else {})
+        for fault in error.faults
+    ]

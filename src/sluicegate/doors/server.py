@@ -1,0 +1,183 @@
+"""The server: every door behind one port.
+
+request  ▶  id  ▶  route  ▶  gate  ▶  handler  ▶  answer      errors in the door's dialect; one log line; metrics
+"""
+
+import difflib
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sluicegate.admission.gate import Gate
+from sluicegate.domain.ids import new_request_id
+from sluicegate.doors.endpoint import ENDPOINT_KEY, Endpoint, EndpointApp
+from sluicegate.doors.problems import Dialect, dialect_of, render_problem
+from sluicegate.errors import SluicegateError, UnknownRoute
+from sluicegate.observability.logs import Log, request_id
+from sluicegate.observability.metrics import Metrics
+
+_SANE_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+_UNMATCHED = "(unmatched)"
+_access = Log("sluicegate.access")
+
+
+class InternalError(SluicegateError):
+    """A defect of ours; the log has its traceback, the caller its request id."""
+
+
+class _Recorder:
+    """Watches an answer go out: its status, whether it has begun; adds the request id."""
+
+    def __init__(self, send: Send, identifier: str) -> None:
+        self._send = send
+        self._identifier = identifier.encode("latin-1")
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._identifier)]
+        await self._send(message)
+
+
+class Observed:
+    """The outermost layer: request id, errors into answers, access log, metrics."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identifier = scope["sluicegate.request_id"] = _identifier(scope)
+        token = request_id.set(identifier)
+        recorder = _Recorder(send, identifier)
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, recorder)
+        except (ClientDisconnect, OSError):
+            pass
+        except Exception as error:  # the last line of defence: no traceback reaches a caller
+            await self._fail(error, scope, receive, recorder)
+        finally:
+            self._record(scope, recorder.status, time.perf_counter() - started)
+            request_id.reset(token)
+
+    async def _fail(self, error: Exception, scope: Scope, receive: Receive, recorder: _Recorder) -> None:
+        if not isinstance(error, SluicegateError):
+            _access.error("request failed", trace=True, route=_route(scope))
+            error = InternalError("something went wrong here; the log has it under this request id")
+        if recorder.status:
+            raise error
+        endpoint: Endpoint | None = scope.get(ENDPOINT_KEY)
+        dialect: Dialect = endpoint.dialect if endpoint else dialect_of(scope["path"])
+        response = render_problem(error, dialect, scope["sluicegate.request_id"])
+        await response(scope, receive, recorder)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route, method = _route(scope), _method(scope)
+        # 499, as nginx has it: the caller left before an answer
+        self._metrics.requests.labels(method, route, str(status or 499)).inc()
+        self._metrics.request_seconds.labels(method, route).observe(seconds)
+        _access.info(
+            "request",
+            tenant=scope.get("sluicegate.tenant", "-"),
+            method=method,
+            route=route,
+            status=status or 499,
+            duration_ms=round(seconds * 1000, 2),
+        )
+
+
+def _identifier(scope: Scope) -> str:
+    """The caller's own X-Request-Id when it is sane, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = str(value, "latin-1")
+            if _SANE_ID.match(text):
+                return text
+    return new_request_id()
+
+
+def _route(scope: Scope) -> str:
+    endpoint: Endpoint | None = scope.get(ENDPOINT_KEY)
+    return endpoint.template if endpoint else _UNMATCHED
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "OTHER"
+
+
+def build_server(
+    endpoints: Sequence[Endpoint],
+    gate: Gate,
+    metrics: Metrics,
+    *,
+    max_body_bytes: int,
+    cors_origins: Collection[str] = (),
+) -> ASGIApp:
+    """Put the endpoints behind one ASGI application."""
+    by_path: dict[str, dict[str, EndpointApp]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = EndpointApp(endpoint, gate, max_body_bytes)
+    routes = [Route(path, endpoint=_Methods(apps)) for path, apps in by_path.items()]
+    app: ASGIApp = Router(routes, redirect_slashes=False, default=_Unmatched([endpoint.path for endpoint in endpoints]))
+    if cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Location", "Retry-After"],
+        )
+    return Observed(app, metrics)
+
+
+class _Methods:
+    """One path: chooses the endpoint by method. HEAD is answered as GET without a body; OPTIONS tells the methods."""
+
+    def __init__(self, apps: Mapping[str, EndpointApp]) -> None:
+        self._apps = apps
+        self._allow = ", ".join(sorted({*apps, "OPTIONS", *(["HEAD"] if "GET" in apps else [])}))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        app = self._apps.get("GET" if method == "HEAD" else method)
+        if app is not None:
+            await app(scope, receive, send)
+            return
+        scope[ENDPOINT_KEY] = next(iter(self._apps.values())).endpoint
+        if method == "OPTIONS":
+            await Response(status_code=204, headers={"allow": self._allow})(scope, receive, send)
+            return
+        raise UnknownRoute(
+            f"{method[:20]} is not allowed on {scope['path'][:100]}; allowed: {self._allow}",
+            status=405,
+            headers={"allow": self._allow},
+        )
+
+
+class _Unmatched:
+    """No route has this path: says so, with the nearest one."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = sorted(set(paths))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket is served here"})
+            return
+        path = scope["path"][:100]
+        near = difflib.get_close_matches(path, self._paths, n=1, cutoff=0.6)
+        mend = f'did you mean "{near[0]}"?' if near else "see /docs for all routes"
+        raise UnknownRoute(f'no route "{path}"; {mend}')

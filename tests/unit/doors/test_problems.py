@@ -1,0 +1,74 @@
+"""Errors in each dialect."""
+
+import msgspec
+import pytest
+
+from sluicegate import errors
+from sluicegate.doors.problems import Dialect, dialect_of, render_problem
+from sluicegate.errors import BackendRefused, Fault, InvalidInput, Overloaded, SluicegateError, UnknownJob
+
+
+def tree(kind: type[SluicegateError] = SluicegateError) -> list[type[SluicegateError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+
+def make(kind: type[SluicegateError]) -> SluicegateError:
+    if kind is errors.InvalidSettings:
+        return errors.InvalidSettings([Fault("a", "b")], source="c")
+    return kind("words")
+
+
+@pytest.mark.parametrize("dialect", ["openai", "chat", "native"])
+def test_every_error_has_an_answer_in_every_dialect(dialect: Dialect) -> None:
+    for kind in tree():
+        answer = render_problem(make(kind), dialect, "req_1")
+        assert 400 <= answer.status_code < 600
+        told = msgspec.json.decode(answer.body)
+        match dialect:
+            case "openai":
+                assert set(told["error"]) == {"message", "type", "param", "code"}
+            case "chat":
+                assert set(told) == {"error", "message", "details"}
+            case "native":
+                assert {"type", "title", "status", "detail", "code", "request_id"} <= set(told)
+                assert told["status"] == answer.status_code
+
+
+def test_codes_are_unique_so_that_programs_can_tell_errors_apart() -> None:
+    codes = [kind.code for kind in tree()]
+    assert len(set(codes)) == len(codes)
+
+
+def test_wrong_fields_are_422_natively_and_400_elsewhere() -> None:
+    error = InvalidInput.of(Fault("input.scale", "is 3", "send 2"), Fault("model", "absent"))
+    native = render_problem(error, "native", "req_1")
+    assert native.status_code == 422
+    assert msgspec.json.decode(native.body)["errors"] == [
+        {"field": "input.scale", "message": "is 3", "suggestion": "send 2"},
+        {"field": "model", "message": "absent"},
+    ]
+    openai = render_problem(error, "openai", "req_1")
+    assert openai.status_code == 400
+    assert msgspec.json.decode(openai.body)["error"]["param"] == "input.scale"
+    chat = render_problem(error, "chat", "req_1")
+    assert chat.status_code == 400
+    assert msgspec.json.decode(chat.body)["error"] == "INVALID_REQUEST"
+
+
+def test_unavailable_says_when_to_come_back_in_whole_seconds() -> None:
+    assert render_problem(Overloaded("full", retry_after=1.2), "native", "r").headers["retry-after"] == "2"
+    assert render_problem(Overloaded("full", retry_after=0.01), "native", "r").headers["retry-after"] == "1"
+    assert "retry-after" not in render_problem(UnknownJob("no"), "native", "r").headers
+
+
+def test_a_refusal_of_a_backend_keeps_its_status() -> None:
+    answer = render_problem(BackendRefused("too many", status=429, retry_after=1), "openai", "r")
+    assert answer.status_code == 429
+    assert msgspec.json.decode(answer.body)["error"]["type"] == "rate_limit_error"
+
+
+def test_unknown_paths_are_answered_in_the_dialect_of_their_neighbours() -> None:
+    assert dialect_of("/v1/chat/nothing") == "openai"
+    assert dialect_of("/api/nothing") == "chat"
+    assert dialect_of("/v1/jobs/x/y") == "native"
+    assert dialect_of("/") == "native"
