@@ -24,6 +24,8 @@ class UpstreamAnswer(Protocol):
 
     status: int
     content_type: str
+    retry_after: float | None
+    """Seconds that the upstream asks its callers to wait (429, 503), where it says so in seconds."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises `BackendTimeout` (idle gap, whole call) or `BackendFailed` (broken off)."""

@@ -13,6 +13,7 @@ from sluicegate.backends.backend import Health, UpstreamAnswer
 from sluicegate.backends.local_llm_child import KEY_VARIABLE
 from sluicegate.backends.openai import chat_cards, post_json
 from sluicegate.backends.upstream import UpstreamClient
+from sluicegate.backends.whole_answer import WholeAnswer, as_stream
 from sluicegate.domain.generation import ModelCard
 from sluicegate.errors import BackendUnavailable, Fault, InvalidSettings
 from sluicegate.settings import BackendSettings
@@ -98,7 +99,10 @@ class LocalLLMBackend:
         """See `ChatBackend.call`."""
         if self._client is None:
             raise BackendUnavailable(f"{self.name} is {self._health.state}: {self._health.reason}")
-        return await post_json(self._client, path, body, request_id)
+        streamed = as_stream(body) if path == "chat/completions" else None
+        if streamed is None:
+            return await post_json(self._client, path, body, request_id)
+        return WholeAnswer(await post_json(self._client, path, streamed, request_id))
 
     def _command(self, model: Path) -> list[str]:
         options: dict[str, object] = {

@@ -156,6 +156,8 @@ class HttpAnswer:
     def __init__(self, client: UpstreamClient, response: httpx.Response, deadline: float, idle: float) -> None:
         self.status = response.status_code
         self.content_type = response.headers.get("content-type", "")
+        told = response.headers.get("retry-after", "")
+        self.retry_after = float(told) if told.isascii() and told.isdigit() else None
         self._client = client
         self._response = response
         self._deadline = deadline

@@ -190,11 +190,12 @@ class RelayCall:
                 break
         words = _error_words(body) or f"status {answer.status}"
         if answer.status in _PASSED_ON:
-            return BackendRefused(words, status=answer.status, retry_after=1.0 if answer.status == 429 else None)
+            retry_after = answer.retry_after or (1.0 if answer.status == 429 else None)
+            return BackendRefused(words, status=answer.status, retry_after=retry_after)
         if answer.status in (401, 403):
             return BackendFailed(f'backend "{self._backend}" refused the gateway\'s own key ({answer.status})')
         if answer.status == 503:
-            return BackendUnavailable(f'backend "{self._backend}": {words}', retry_after=1)
+            return BackendUnavailable(f'backend "{self._backend}": {words}', retry_after=answer.retry_after or 1.0)
         return BackendFailed(f'backend "{self._backend}" failed with status {answer.status}: {words}')
 
 

@@ -24,6 +24,7 @@ class BalancedAnswer:
         self.backend = backend
         self.status = answer.status
         self.content_type = answer.content_type
+        self.retry_after = answer.retry_after
         self._answer = answer
         self._end = end
 

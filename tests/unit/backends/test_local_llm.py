@@ -109,6 +109,46 @@ def test_closing_an_answer_frees_its_slot() -> None:
     play(scene)
 
 
+def test_leaving_a_call_that_is_not_streamed_frees_its_slot_while_others_are_served() -> None:
+    """Other answers keep llama.cpp from looking for closed connections, so this is the hard case."""
+
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        other = await backend.call("chat/completions", body(1_900), request_id="req_1")
+        pieces = other.chunks()
+        await anext(pieces)
+        call = json.loads(body(1_900)) | {"stream": False, "ignore_eos": True}
+        answer = await backend.call("chat/completions", json.dumps(call).encode(), request_id="req_2")
+        reading = asyncio.ensure_future(anext(answer.chunks()))
+        while sum(slot["is_processing"] for slot in await slots(backend)) < 2:
+            await anext(pieces)
+        reading.cancel()
+        await asyncio.wait({reading})
+        closed = time.monotonic()
+        await answer.close()
+        while sum(slot["is_processing"] for slot in await slots(backend)) > 1:
+            await anext(pieces)
+            assert time.monotonic() - closed < 10, "1 900 tokens would take longer than this"
+        await other.close()
+
+    play(scene)
+
+
+def test_a_call_that_is_not_streamed_is_answered_whole() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        call = json.loads(body(5)) | {"stream": False, "n": 1}
+        answer = await backend.call("chat/completions", json.dumps(call).encode(), request_id="req_1")
+        told = json.loads(b"".join([piece async for piece in answer.chunks()]))
+        assert told["object"] == "chat.completion"
+        assert told["usage"]["completion_tokens"] == 5
+        assert told["choices"][0]["finish_reason"] == "length"
+        assert told["choices"][0]["message"]["content"]
+        await answer.close()
+
+    play(scene)
+
+
 def test_a_killed_child_breaks_its_answers_and_is_soon_back_for_calls_that_wait() -> None:
     async def scene(backend: LocalLLMBackend) -> None:
         balancer = Balancer(Fleet([backend]), patience=30)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from sluicegate.doors.chat.chat import read_events
+from sluicegate.backends.events import read_events
 from sluicegate.doors.relay import TokenScan
 from sluicegate.doors.streams import sse, while_connected, with_heartbeats
 

@@ -4,12 +4,13 @@ A streamed answer is server-sent events, each with the request's id: ``chat.comp
 ``chat.completion.done`` or ``error``.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from sluicegate.backends.events import read_events
 from sluicegate.domain.clock import Clock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.ids import RequestId
@@ -178,20 +179,6 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _UsageWords | None = None
     error: Any = None
-
-
-async def read_events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The `data` of each server-sent event, whatever the splits of `pieces`; ends at ``[DONE]``."""
-    rest = b""
-    async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            data = line.strip(b"\r")
-            if data.startswith(b"data:"):
-                value = data[5:].strip()
-                if value == b"[DONE]":
-                    return
-                yield value
 
 
 def _decode(data: bytes) -> _Completion:
