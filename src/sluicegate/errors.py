@@ -214,6 +214,8 @@ class BackendError(SluicegateError):
     status = 502
     code = "backend_error"
     retryable: ClassVar[bool] = True
+    backend: str = ""
+    """The backend's name, where one was chosen."""
 
 
 class BackendUnavailable(BackendError):

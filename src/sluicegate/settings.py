@@ -77,7 +77,9 @@ class BackendSettings(_Section, frozen=True, kw_only=True):
     url: Annotated[str, Meta(description="kind openai: base address, such as http://gpu1:8000/v1.")] = ""
     api_key_env: Annotated[str, Meta(description="Environment variable that holds the backend's key.")] = ""
     models: Annotated[tuple[str, ...], Meta(description="Models to serve; empty: all that the backend names.")] = ()
-    max_concurrency: Annotated[int, Meta(ge=1, le=100_000, description="Calls at once.")] = 100
+    max_concurrency: Annotated[
+        int, Meta(ge=1, le=100_000, description="Calls at once; local-llm takes at most 16.")
+    ] = 100
     threads: Annotated[int, Meta(ge=1, le=256, description="local kinds: CPU threads for one piece of work.")] = 1
     timeout_seconds: TimeoutSettings = TimeoutSettings()
 
@@ -116,7 +118,7 @@ def _default_backends() -> tuple[BackendSettings, ...]:
 class Settings(_Section, frozen=True, kw_only=True):
     """The whole tree."""
 
-    data_dir: Annotated[str, Meta(min_length=1, description="Folder for the database, pictures and sockets.")] = (
+    data_dir: Annotated[str, Meta(min_length=1, description="Folder for the database and the pictures.")] = (
         "sluicegate-data"
     )
     server: ServerSettings = ServerSettings()

@@ -63,6 +63,13 @@ def test_a_streamed_answer_is_events_up_to_done(gateway: RunningGateway) -> None
     assert chunks[-1]["usage"]["completion_tokens"] <= 12
 
 
+def test_a_picture_model_that_is_asked_to_chat_is_told_where_to_go(gateway: RunningGateway) -> None:
+    answer = gateway.post("/v1/chat/completions", json={**body(), "model": "style-transfer"})
+    assert answer.status_code == 404
+    assert "/v1/jobs" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] == "model"
+
+
 def test_fields_that_we_do_not_know_reach_the_backend(tmp_path: Path) -> None:
     with scripted_upstream() as upstream:
         config = f'[[backends]]\nname = "up"\nkind = "openai"\nurl = "{upstream.url}"\n'

@@ -64,6 +64,13 @@ def test_metrics_have_their_public_names_and_route_templates(gateway: RunningGat
     assert asset not in text
 
 
+def test_what_callers_invent_never_becomes_a_label(gateway: RunningGateway) -> None:
+    body = {"model": "invented-by-a-caller", "messages": [{"role": "user", "content": "x"}]}
+    assert gateway.post("/v1/chat/completions", json=body).status_code == 404
+    gateway.get("/invented/by/a/caller")
+    assert "invented" not in gateway.get("/metrics").text
+
+
 def test_the_openapi_document_names_every_route(gateway: RunningGateway) -> None:
     document = gateway.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")

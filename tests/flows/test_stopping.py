@@ -49,13 +49,14 @@ def test_work_that_outlasts_the_drain_is_handed_back_and_done_after_the_restart(
         assert gateway.finished(job)["status"] == "canceled"
 
 
-def test_a_stream_is_finished_and_followers_are_released_when_the_gateway_stops(tmp_path: Path) -> None:
+def test_a_stream_is_finished_while_new_work_is_refused_when_the_gateway_stops(tmp_path: Path) -> None:
     with running_gateway(tmp_path, CONFIG.format(drain=30)) as gateway:
         gateway.wait_ready()
         body = {
             "model": "smollm2-135m",
             "stream": True,
-            "max_tokens": 60,
+            "max_tokens": 200,
+            "ignore_eos": True,
             "messages": [{"role": "user", "content": "Count to twenty."}],
         }
         with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=body, timeout=60) as answer:
@@ -63,6 +64,11 @@ def test_a_stream_is_finished_and_followers_are_released_when_the_gateway_stops(
             first = next(lines)
             assert gateway.process is not None
             gateway.process.send_signal(signal.SIGTERM)
+            eventually(lambda: gateway.get("/health/ready").status_code, lambda status: status == 503)
+            for path, refused in (("/v1/chat/completions", body), ("/v1/jobs", {"task": "upscale", "input": {}})):
+                told = gateway.post(path, json=refused)
+                assert told.status_code == 503
+                assert told.headers["retry-after"]
             rest = [first, *lines]
         assert "data: [DONE]" in rest
         assert gateway.stop() == 0

@@ -125,7 +125,7 @@ def test_every_query_asks_for_metrics_that_exist() -> None:
 
 def test_every_error_code_is_explained() -> None:
     page = (GUIDES / "http.md").read_text("utf-8")
-    codes = {kind.code for kind in error_kinds()}
+    codes = {SluicegateError.code, *(kind.code for kind in error_kinds())}
     assert {"draining", "canceled", "internal_error"} <= codes
     assert not {code for code in codes if f"`{code}`" not in page}
 

@@ -1,7 +1,8 @@
 """The gateway process: every room joined, started in order, and stopped in the reverse one.
 
 start   store ▸ signals ▸ backends ▸ worker processes ▸ caretaker ▸ port
-stop    ready turns red ▸ port closed, followers released ▸ chat and workers drain side by side ▸ everything else
+stop    ready turns red, new work is refused ▸ followers released, chat and workers drain side by side
+        ▸ port closed ▸ everything else
 """
 
 import asyncio
@@ -66,13 +67,14 @@ class Gateway:
         self._draining = False
         relay = Relay(Balancer(self._fleet), self._exchanges, self._metrics, clock)
         picture_cards = [card for backend in self._pictures for card in backend.cards()]
-        intake = Intake(self._store, assets, self._signals, picture_cards, max_attempts=settings.worker.max_attempts)
+        attempts = settings.worker.max_attempts
+        self._intake = Intake(self._store, assets, self._signals, picture_cards, max_attempts=attempts)
         docs = DocsDoor()
         doors = (
-            ChatDoor(relay),
+            ChatDoor(relay, picture_cards),
             ModelsDoor(self.cards, clock.now()),
             SimpleChatDoor(relay, self._exchanges, self._fleet.cards, clock),
-            JobsDoor(intake, self._store, self._feed, self._signals),
+            JobsDoor(self._intake, self._store, self._feed, self._signals),
             AssetsDoor(assets, max_upload_bytes=settings.server.max_upload_bytes),
             OperationDoor(
                 store=self._store,
@@ -152,7 +154,7 @@ class Gateway:
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(drain_seconds + _STOP_MARGIN_SECONDS),
+            timeout_graceful_shutdown=int(_STOP_MARGIN_SECONDS),
         )
         server = _Server(config)
         loop = asyncio.get_running_loop()
@@ -176,9 +178,11 @@ class Gateway:
         _log.info("draining", seconds=seconds)
         self._draining = True
         self._exchanges.close()
+        self._intake.close()
         self._feed.close()
+        await asyncio.gather(self._exchanges.drain(seconds), self._stop_workers())
         server.should_exit = True
-        await asyncio.gather(self._exchanges.drain(seconds), self._stop_workers(), serving)
+        await serving
 
     async def _stop_workers(self) -> None:
         grace = self._settings.server.drain_seconds + _STOP_MARGIN_SECONDS

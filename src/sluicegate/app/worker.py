@@ -4,6 +4,8 @@ Run by a gateway as ``python -m sluicegate.app.worker``, which hands its setting
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import signal
 import sys
@@ -64,7 +66,9 @@ async def run(settings: Settings) -> None:
         await worker.run()
     finally:
         for backend in backends:
-            await backend.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_RESORT_SECONDS):
+                    await backend.close()
         await signals.close()
         await store.close()
 
@@ -104,6 +108,9 @@ def main() -> None:
         import uvloop
 
         uvloop.run(run(settings))
+    # A thread in which a model hangs would keep the interpreter from its orderly end.
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":

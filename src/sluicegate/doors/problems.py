@@ -59,9 +59,8 @@ def _openai(error: SluicegateError, status: int) -> dict[str, Any]:
 
 
 def _chat(error: SluicegateError) -> dict[str, Any]:
-    word = "INVALID_REQUEST" if isinstance(error, InvalidRequest) and error.status < 413 else error.code.upper()
-    if isinstance(error, InvalidInput):
-        word = "INVALID_REQUEST"
+    is_invalid = isinstance(error, InvalidInput) or (isinstance(error, InvalidRequest) and error.status == 400)
+    word = "INVALID_REQUEST" if is_invalid else error.code.upper()
     return {"error": word, "message": error.message, "details": _faults(error)}
 
 

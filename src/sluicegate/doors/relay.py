@@ -118,7 +118,7 @@ class RelayCall:
         self._scan = TokenScan()
         self._started = relay.clock.monotonic()
         self._first = False
-        self._backend = "none"
+        self._backend = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call for as long as the caller stays.
@@ -153,11 +153,8 @@ class RelayCall:
             except SluicegateError as error:
                 exchange.ending = "error"
                 if isinstance(error, BackendError):
-                    labels = (self._backend, order.model, _reason(error))
-                    self._relay.metrics.backend_errors.labels(*labels).inc()
+                    self._count_error(error)
                 await self._tell(error, outlet)
-            finally:
-                self._observe()
 
     async def _exchange(self, exchange: Exchange, outlet: Outlet) -> None:
         order = self._order
@@ -170,11 +167,18 @@ class RelayCall:
             exchange.ending = "completed"
         finally:
             await opened.close()
+            self._observe()
 
     async def _tell(self, error: SluicegateError, outlet: Outlet) -> None:
         if not outlet.begun:
             raise error
         await outlet.piece(self._rendering.broken(error), more=False)
+
+    def _count_error(self, error: BackendError) -> None:
+        """Count a failure at the backend that was chosen; without one the model may be the caller's invention."""
+        backend = error.backend or self._backend
+        if backend:
+            self._relay.metrics.backend_errors.labels(backend, self._order.model, _reason(error)).inc()
 
     def _observe(self) -> None:
         metrics, model = self._relay.metrics, self._order.model

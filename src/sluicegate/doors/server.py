@@ -27,10 +27,6 @@ _UNMATCHED = "(unmatched)"
 _access = Log("sluicegate.access")
 
 
-class InternalError(SluicegateError):
-    """A defect of ours; the log has its traceback, the caller its request id."""
-
-
 class _Recorder:
     """Watches an answer go out: its status, whether it has begun; adds the request id."""
 
@@ -75,7 +71,7 @@ class Observed:
     async def _fail(self, error: Exception, scope: Scope, receive: Receive, recorder: _Recorder) -> None:
         if not isinstance(error, SluicegateError):
             _access.error("request failed", trace=True, route=_route(scope))
-            error = InternalError("something went wrong here; the log has it under this request id")
+            error = SluicegateError("something went wrong here; the log has it under this request id")
         if recorder.status:
             raise error
         endpoint: Endpoint | None = scope.get(ENDPOINT_KEY)

@@ -103,7 +103,12 @@ class StreamAnswer:
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head at once, then each chunk."""
+        """Send the head at once, then each chunk; to HEAD, the head alone."""
+        if scope["method"] == "HEAD":
+            await self._chunks.aclose()
+            await send_head(send, self._status, self._headers)
+            await send_piece(send, b"", more=False)
+            return
         await while_connected(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:

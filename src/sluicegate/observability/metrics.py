@@ -46,7 +46,7 @@ class Metrics:
         )
         self.inference_seconds = Histogram(
             "ai_model_inference_duration_seconds",
-            "A chat call, from its start at the backend to its end.",
+            "A chat call that reached a backend, from its arrival here to its end.",
             ("model",),
             buckets=_SECONDS,
             registry=self.registry,

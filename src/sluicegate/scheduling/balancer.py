@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from sluicegate.backends.backend import ChatBackend, Health, UpstreamAnswer
 from sluicegate.backends.fleet import Fleet
 from sluicegate.domain.validation import did_you_mean
-from sluicegate.errors import BackendUnavailable, Overloaded, UnknownModel
+from sluicegate.errors import BackendError, BackendUnavailable, Overloaded, UnknownModel
 
 _MOST_TRIES = 3
 _LOOK_SECONDS = 0.05
@@ -75,13 +75,16 @@ class Balancer:
             try:
                 answer = await backend.call(path, body, request_id=request_id)
             except BackendUnavailable as error:
+                error.backend = backend.name
                 end()
                 tries += 1
                 if tries >= _MOST_TRIES:
                     raise
                 refused[backend.name] = error.message
-            except BaseException:
+            except BaseException as error:
                 end()
+                if isinstance(error, BackendError):
+                    error.backend = backend.name
                 raise
             else:
                 return BalancedAnswer(answer, backend.name, end)
@@ -142,7 +145,7 @@ class Balancer:
         if not serving and not self._silent():
             known = [card.id for card in self._fleet.cards()]
             hint = did_you_mean(model, known) or ("see GET /v1/models" if known else "no backend serves any")
-            return UnknownModel(f'no model "{model}"; {hint}', details={"model": model})
+            return UnknownModel(f'no model "{model}"; {hint}', details={"param": "model"})
         if any(backend.health().state == "up" and backend.name not in refused for backend in serving):
             return Overloaded(f'every backend of "{model}" is at its max_concurrency; try again', retry_after=1.0)
         asked = serving or self._silent()

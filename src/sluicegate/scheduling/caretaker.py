@@ -33,6 +33,8 @@ class Caretaker:
                     await self._sweep.run()
             except StoreUnavailable as error:
                 self._log.warning("the store is away", reason=error.message)
+            except Exception:  # a defect in one round must not end all rounds
+                self._log.error("a round failed", trace=True)
             await asyncio.sleep(RECOVER_SECONDS)
 
     async def recover(self) -> int:

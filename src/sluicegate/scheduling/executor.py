@@ -34,6 +34,7 @@ from sluicegate.scheduling.retries import backoff_seconds
 from sluicegate.storage.contracts import JobStore, Signals, Success
 
 Word = Literal["cancel", "expire", "lost", "drain", "timeout"]
+Outcome = Literal["succeeded", "failed", "timed out", "withdrawn", "handed back", "lost"]
 PROGRESS_SECONDS = 0.5
 """Progress is written at most this often; the last report of a run is its result."""
 
@@ -107,17 +108,17 @@ class Executor:
         self._timeout_seconds = timeout_seconds
         self._log = Log("sluicegate.scheduling.executor")
 
-    async def execute(self, reins: Reins) -> None:
-        """Take one claim to its end. Never raises for what the work did; the store knows how it ended."""
+    async def execute(self, reins: Reins) -> Outcome:
+        """Take one claim to its end and say how it went. Never raises for what the work did."""
         job = reins.claim.job
         self._log.info("job started", job=job.id, model=job.model, task=job.task, attempt=job.attempt)
         started = self._clock.monotonic()
         reporter = asyncio.create_task(self._report_progress(reins))
         try:
             result = await self._run(job, reins)
-            success = await self._keep(job, result, self._clock.monotonic() - started)
-            ended = await self._persist(reins, lambda: self._jobs.succeed(reins.lease, success))
-            outcome = "succeeded" if ended else "lost"
+            seconds = self._clock.monotonic() - started
+            ended = await self._persist(reins, lambda: self._succeed(reins.lease, job, result, seconds))
+            outcome: Outcome = "succeeded" if ended else "lost"
         except (JobCanceled, LeaseLost):
             outcome = await self._stop(reins)
         except Exception as error:  # whatever model code raises is this attempt's outcome
@@ -127,6 +128,7 @@ class Executor:
         self._signals.notify("events")
         seconds = self._clock.monotonic() - started
         self._log.info("job ended", job=job.id, model=job.model, outcome=outcome, seconds=round(seconds, 3))
+        return outcome
 
     async def _run(self, job: Job, reins: Reins) -> PictureResult:
         """Resolve the input and make the pictures, within the time that is left."""
@@ -155,18 +157,26 @@ class Executor:
                 images[field] = await self._assets.read(asset)
         return PictureRequest(model=job.model, task=task, input=task_input, images=images)
 
-    async def _keep(self, job: Job, result: PictureResult, seconds: float) -> Success:
-        """Store the pictures' bytes; their assets are recorded with the job's end."""
-        outputs = [await self._assets.prepare(job.tenant, picture) for picture in result.pictures]
-        backend = self._backends[job.model].name
-        return Success(outputs=tuple(outputs), backend=backend, execution_seconds=seconds, degraded=result.degraded)
+    async def _succeed(self, lease: Lease, job: Job, result: PictureResult, seconds: float) -> bool:
+        """Store the pictures' bytes, then record their assets with the job's end.
 
-    async def _stop(self, reins: Reins) -> str:
+        After a store that was away both are done again: the sweep may have taken bytes that had waited for long.
+        """
+        outputs = [await self._assets.prepare(job.tenant, picture) for picture in result.pictures]
+        success = Success(
+            outputs=tuple(outputs),
+            backend=self._backends[job.model].name,
+            execution_seconds=seconds,
+            degraded=result.degraded,
+        )
+        return await self._jobs.succeed(lease, success)
+
+    async def _stop(self, reins: Reins) -> Outcome:
         lease = reins.lease
         match reins.word:
             case "cancel" | "expire" as word:
                 await self._persist(reins, lambda: self._jobs.stop(lease, word))
-                return word
+                return "withdrawn"
             case "drain":
                 await self._persist(reins, lambda: self._jobs.hand_back(lease))
                 self._signals.notify("jobs")
@@ -174,11 +184,12 @@ class Executor:
             case "timeout":
                 seconds = f"{self._timeout_seconds:g}"
                 message = f"no result within {seconds} s (setting worker.job_timeout_seconds)"
-                return await self._fail(reins, BackendTimeout(message))
+                await self._fail(reins, BackendTimeout(message))
+                return "timed out"
             case "lost" | None:
                 return "lost"
 
-    async def _fail(self, reins: Reins, error: Exception) -> str:
+    async def _fail(self, reins: Reins, error: Exception) -> Outcome:
         record, retryable = _describe(error)
         if record.code == "internal_error":
             self._log.error("model work raised", trace=True, job=reins.lease.job)

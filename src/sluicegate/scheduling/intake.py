@@ -12,7 +12,7 @@ from sluicegate.domain.generation import IMAGE_FIELDS, TASK_INPUTS, ModelCard, T
 from sluicegate.domain.ids import Tenant, new_job_id
 from sluicegate.domain.job import Idempotency, NewJob, Submission
 from sluicegate.domain.validation import did_you_mean, find_faults
-from sluicegate.errors import Fault, ImageRejected, InvalidInput, SluicegateError, UnknownAsset
+from sluicegate.errors import Draining, Fault, ImageRejected, InvalidInput, SluicegateError, UnknownAsset
 from sluicegate.results.assets import Assets, as_asset_id, decode_reference
 from sluicegate.storage.contracts import JobStore, Signals
 
@@ -45,17 +45,25 @@ class Intake:
         self._signals = signals
         self._cards = tuple(cards)
         self._max_attempts = max_attempts
+        self._closed = False
 
     @property
     def cards(self) -> Sequence[ModelCard]:
         """The picture models that jobs may name."""
         return self._cards
 
+    def close(self) -> None:
+        """Take no more jobs: the process is stopping."""
+        self._closed = True
+
     async def submit(self, tenant: Tenant, request: JobRequest, idempotency_key: str | None = None) -> Submission:
         """Store the job; when this returns, the job survives any restart.
 
-        Raises `InvalidInput` and `ImageRejected` with every fault, `IdempotencyMismatch`, `StoreUnavailable`.
+        Raises `InvalidInput` and `ImageRejected` with every fault, `IdempotencyMismatch`, `StoreUnavailable`,
+        `Draining`.
         """
+        if self._closed:
+            raise Draining("this gateway is stopping; send the job again, with its Idempotency-Key", retry_after=2)
         card, task = self._choose(request)
         task_input = _decode_input(request.input, task)
         _check_against(card, task_input)

@@ -59,7 +59,7 @@ class Worker:
         self._log = Log("sluicegate.scheduling.worker")
 
     async def run(self) -> None:
-        """Work until `drain` is called and the running job has ended or was handed back."""
+        """Work until `drain` is called and the running job has ended or was handed back, or until a model hangs."""
         loops = [asyncio.create_task(loop) for loop in (self._heartbeats(), self._watch())]
         self._log.info("worker ready", worker=self.id, pid=os.getpid(), models=",".join(self._models))
         try:
@@ -95,9 +95,13 @@ class Worker:
             self._reins = Reins(claim)
             self._signals.notify("events")
             try:
-                await self._executor.execute(self._reins)
+                outcome = await self._executor.execute(self._reins)
             finally:
                 self._reins = None
+            if outcome == "timed out":
+                # Its thread may hang for ever, and every later job behind it: a new process is the only cure.
+                self._log.error("a model did not end in time, this worker makes room for a new one", worker=self.id)
+                return
 
     async def _heartbeats(self) -> None:
         while True:
@@ -111,6 +115,9 @@ class Worker:
             except StoreUnavailable as error:
                 self._log.warning("no heartbeat", reason=error.message)
                 self._fence(reins)
+            except Exception:  # a defect in one beat must not end all beats
+                self._log.error("a heartbeat failed", trace=True)
+                self._fence(reins)
             await asyncio.sleep(self._settings.heartbeat_seconds)
 
     async def _watch(self) -> None:
@@ -121,6 +128,9 @@ class Worker:
                 try:
                     self._obey(reins, await self._store.look([reins.lease]))
                 except StoreUnavailable:
+                    self._fence(reins)
+                except Exception:  # as in `_heartbeats`
+                    self._log.error("a look failed", trace=True)
                     self._fence(reins)
             await self._signals.wait("jobs", seen, WATCH_SECONDS)
 

@@ -152,7 +152,7 @@ class FileStaging:
 
     def begin(self) -> None:
         """Create the file and lock it, as a sign that its writer lives."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(self.path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(self.path, flags, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,7 +175,7 @@ class FileStaging:
         digest = self._digest.hexdigest()
         target = _path_of(self._root, digest)
         with _locked(self._root, fcntl.LOCK_SH):
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(target.parent)
             if not self._refreshed(target):
                 self._stamp(descriptor)
                 self.path.rename(target)
@@ -259,13 +259,20 @@ def _opened(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _locked(root: Path, mode: int) -> Iterator[None]:
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(root)
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, mode)
         yield
     finally:
         os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each for this user alone (`mkdir` narrows only the last)."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -23,10 +23,11 @@ Play = Callable[[Callable[[Floor], Awaitable[None]]], None]
 SETTINGS = WorkerSettings(lease_seconds=1, heartbeat_seconds=0.1)
 
 
-def build(floor: Floor, script: Script) -> Worker:
+def build(floor: Floor, script: Script, *, timeout: float = 60) -> Worker:
     backend = ScriptedPictures(script)
     clock = SystemClock()
-    executor = Executor(floor.store, floor.assets, floor.signals, {"scripted": backend}, clock, timeout_seconds=60)
+    models = {"scripted": backend}
+    executor = Executor(floor.store, floor.assets, floor.signals, models, clock, timeout_seconds=timeout)
     return Worker(
         worker_id=new_worker_id(),
         store=floor.store,
@@ -114,6 +115,17 @@ def test_a_long_job_keeps_its_lease(on_floor: Play) -> None:
         await running
         draining.cancel()
         assert (await reached(floor, job, "queued")).attempt == 0
+
+    on_floor(scenario)
+
+
+def test_a_worker_whose_model_hangs_ends_so_that_another_takes_its_place(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        worker = build(floor, until_told, timeout=0.05)
+        first, second = await submit(floor), await submit(floor)
+        await worker.run()
+        assert (await floor.store.get(TENANT, first.id)).state == "scheduled"
+        assert (await floor.store.get(TENANT, second.id)).state == "queued"
 
     on_floor(scenario)
 

@@ -25,12 +25,13 @@ class OutputView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """How the job went. Times in milliseconds; None while unknown."""
+    """How the job went. Times in milliseconds; None while unknown, as `cost` is until work is charged."""
 
     queue_ms: int | None
     execution_ms: int | None
     attempts: int
     backend: str | None
+    cost: float | None = None
 
 
 class JobUrls(msgspec.Struct, frozen=True):

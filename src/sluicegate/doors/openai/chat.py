@@ -1,15 +1,17 @@
 """``POST /v1/chat/completions``: validate what we must, pass everything on, relay the answer's bytes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from sluicegate.domain.generation import ModelCard
 from sluicegate.doors.endpoint import Answer, Call, Endpoint
 from sluicegate.doors.problems import openai_error
 from sluicegate.doors.relay import Order, Outlet, Relay, Relayed
 from sluicegate.doors.streams import SSE_HEADERS, sse
-from sluicegate.errors import SluicegateError
+from sluicegate.errors import SluicegateError, UnknownModel
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -40,10 +42,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatDoor:
-    """Serves chat completions."""
+    """Serves chat completions. `pictures` are models that exist, but do not chat."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, pictures: Sequence[ModelCard] = ()) -> None:
         self._relay = relay
+        self._pictures = {card.id: card for card in pictures}
 
     def endpoints(self) -> list[Endpoint]:
         """The routes of this door."""
@@ -63,6 +66,11 @@ class ChatDoor:
     async def complete(self, call: Call) -> Answer:
         """Relay one completion."""
         request, body = await call.decode(ChatRequest)
+        card = self._pictures.get(request.model)
+        if card is not None:
+            tasks = ", ".join(card.tasks)
+            message = f'"{card.id}" does not chat, it does {tasks}; send the work to /v1/jobs'
+            raise UnknownModel(message, details={"param": "model"})
         order = Order(
             principal=call.principal,
             request_id=call.request_id,
