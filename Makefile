@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lock clean
+.PHONY: help install run test mutants check lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -19,11 +19,15 @@ run: install ## Install, then serve on 127.0.0.1:8000 with the built-in models (
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## Lint, format, types, layers
+mutants: $(VENV)/.dev ## Put faults into the store's rules and see that the tests catch each (minutes)
+	$(BIN)/python -m tests.mutants
+
+check: $(VENV)/.dev ## Lint, format, types, layers, documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_documents.py
 
 lock: ## Renew requirements/*.txt (needs uv on the PATH); no registry is written down
 	uv pip compile $(LOCK) requirements/build.in -o requirements/build.txt
