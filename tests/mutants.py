@@ -108,7 +108,8 @@ def is_caught(mutant: Mutant, suites: tuple[str, ...] = SUITES) -> bool:
         if mutant.before not in text:
             raise ValueError(f'mutant "{mutant.name}": {mutant.file} no longer holds "{mutant.before}"')
         file.write_text(text.replace(mutant.before, mutant.after, 1), "utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suites]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+        command += suites
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):

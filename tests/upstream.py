@@ -38,6 +38,8 @@ class Script:
     gap_after: int | None = None
     gap_seconds: float = 60.0
     break_after: int | None = None
+    clean_end: bool = False
+    """Where it breaks, end the body as if it were whole."""
     token_bytes: int = 0
     endless: bool = False
     encoding: str = ""
@@ -65,6 +67,9 @@ MODELS: dict[str, Script] = {
     "error-503": Script(status=503),
     "gzip": Script(encoding="gzip"),
     "redirects": Script(status=307, location="/v1/elsewhere"),
+    "empty": Script(status=204),
+    "cut": Script(break_after=2, clean_end=True),
+    "page": Script(raw="HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello"),
     "nonsense": Script(raw="this is no HTTP\r\n\r\n"),
 }
 
@@ -305,7 +310,10 @@ class _Answer:
         sent = 0
         async for word in self._words():
             if sent == self._script.break_after:
-                return False
+                if self._script.clean_end:
+                    self._writer.write(b"0\r\n\r\n")
+                    await self._writer.drain()
+                return self._script.clean_end
             await self._event({"delta": {"content": word}})
             sent += 1
         await self._event({"delta": {}}, "stop")

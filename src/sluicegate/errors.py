@@ -7,6 +7,8 @@
     │   ├── InvalidInput           422  JSON, but wrong fields (400 in the OpenAI and chat dialects)
     │   ├── ImageRejected          422  bytes that are no picture we take
     │   ├── BodyTooLarge           413
+    │   ├── RequestTimeout         408  the caller paused too long while sending
+    │   ├── MethodNotAllowed       405
     │   └── OriginRefused          403  a web page of another site calls this gateway
     ├── NotFound                   404  also for another tenant's objects
     │   ├── UnknownModel, UnknownJob, UnknownAsset, UnknownStream, UnknownRoute
@@ -161,9 +163,23 @@ class UnknownStream(NotFound):
 
 
 class UnknownRoute(NotFound):
-    """No route of this path; or, with status 405 in the door, not for this method."""
+    """No route of this path."""
 
     code = "route_not_found"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(InvalidRequest):
+    """The caller paused too long while sending the body."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class Conflict(SluicegateError):

@@ -43,6 +43,9 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     max_streams: Annotated[int, Meta(ge=1, description="Chat calls relayed at once; more get 503.")] = 2_000
     max_body_bytes: Annotated[int, Meta(ge=1_024, description="Largest JSON body, in bytes.")] = 16_000_000
     max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Largest uploaded picture, in bytes.")] = 100_000_000
+    client_idle_seconds: Annotated[
+        Seconds, Meta(description="How long a caller may pause while it sends a body or takes a chat answer.")
+    ] = 60.0
     drain_seconds: Annotated[Seconds, Meta(description="After SIGTERM, how long running work may take to end.")] = 30.0
     cors_origins: Annotated[
         tuple[str, ...],

@@ -147,6 +147,10 @@ class SupervisedProcess:
         self._task = None
         self._become(Change(state="stopped"))
 
+    def kill(self) -> None:
+        """SIGKILL a child that lives but no longer works; it is started again as after any death."""
+        self._signal(signal.SIGKILL)
+
     async def _supervise(self) -> None:
         deaths = 0
         while not self._stopping.is_set():

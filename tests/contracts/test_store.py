@@ -10,7 +10,7 @@ from sluicegate.domain.asset import Asset
 from sluicegate.domain.event import TERMINAL_EVENTS
 from sluicegate.domain.ids import JobId, Tenant, WorkerId, new_asset_id, new_job_id
 from sluicegate.domain.job import Claim, Idempotency, JobError, Lease, NewJob, Progress, Verdict
-from sluicegate.errors import Conflict, IdempotencyMismatch, UnknownJob
+from sluicegate.errors import Conflict, IdempotencyMismatch, UnknownAsset, UnknownJob
 from sluicegate.storage.contracts import JobQuery, QueueCount, Store, Success
 from sluicegate.testing import ManualClock
 
@@ -116,6 +116,31 @@ def test_the_same_key_and_body_replay_the_first_job(play: Play, clock: ManualClo
         other = await store.submit(new_job(tenant=BERT), Idempotency("k", "other body"))
         assert not other.replayed
         assert len(await store.list(ANNA, JobQuery())) == 1
+
+    play(scenario)
+
+
+def test_a_replay_can_be_asked_for_before_anything_is_made(play: Play) -> None:
+    async def scenario(store: Store) -> None:
+        key = Idempotency("k", "digest")
+        assert await store.replay(ANNA, key) is None
+        job = (await store.submit(new_job(), key)).job
+        assert await store.replay(ANNA, key) == job
+        assert await store.replay(BERT, key) is None
+        with pytest.raises(IdempotencyMismatch):
+            await store.replay(ANNA, Idempotency("k", "another"))
+
+    play(scenario)
+
+
+def test_a_job_for_a_picture_that_its_tenant_does_not_have_is_not_stored(play: Play) -> None:
+    async def scenario(store: Store) -> None:
+        theirs = picture(BERT)
+        await store.add_asset(theirs)
+        for asset in (theirs.id, new_asset_id()):
+            with pytest.raises(UnknownAsset):
+                await store.submit(new_job(input={"image": asset}))
+        assert not await store.list(ANNA, JobQuery())
 
     play(scenario)
 

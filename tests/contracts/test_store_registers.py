@@ -153,8 +153,9 @@ def test_a_job_keeps_no_hold_on_another_tenants_asset(play: Play) -> None:
     async def scenario(store: Store) -> None:
         asset = picture()
         await store.add_asset(asset)
-        await submitted(store, tenant=BERT, input={"image": asset.id})
-        await submitted(store, input={"prompt": asset.id, "image": new_asset_id()})
+        with pytest.raises(UnknownAsset):
+            await submitted(store, tenant=BERT, input={"image": asset.id})
+        await submitted(store, input={"prompt": asset.id})
         await store.delete_asset(ANNA, asset.id)
 
     play(scenario)

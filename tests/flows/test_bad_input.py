@@ -166,6 +166,90 @@ def test_a_key_and_an_event_id_that_cannot_be_are_refused(gateway: RunningGatewa
     assert gateway.get(f"/v1/jobs/{job}/events", headers={"last-event-id": "soon"}).status_code == 400
 
 
+@pytest.mark.parametrize("depth", [500, 900, 960, 975, 990, 1_000, 1_100, 5_000])
+@pytest.mark.parametrize(
+    ("path", "around"),
+    [
+        ("/v1/chat/completions", b'{"model":"m","messages":%b}'),
+        ("/api/chat", b'{"messages":%b}'),
+        ("/v1/jobs", b'{"task":"stylize","input":{"image":"x","style":%b}}'),
+        ("/v1/jobs", b'{"task":"stylize","input":{"image":"x"},"metadata":{"a":%b}}'),
+    ],
+)
+def test_json_nested_deeply_is_refused(gateway: RunningGateway, path: str, around: bytes, depth: int) -> None:
+    answer = gateway.post(path, content=around % (b"[" * depth + b"]" * depth))
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_a_body_of_many_faults_gets_a_short_answer(gateway: RunningGateway) -> None:
+    answer = gateway.post("/api/chat", content=b'{"messages":[' + b",".join([b"{}"] * 200_000) + b"]}")
+    assert answer.status_code == 400
+    assert len(answer.content) < 20_000
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "["}, {"host": "[::1"}, {"origin": "http://["}, {"origin": "http://a]"}, {"host": "a b"}]
+)
+def test_headers_that_are_no_address_are_no_crash(gateway: RunningGateway, headers: dict[str, str]) -> None:
+    answer = gateway.get("/v1/jobs", headers=headers)
+    assert 400 <= answer.status_code < 500
+
+
+@pytest.mark.parametrize(
+    "given", ["bytes=0-" + "9" * 5_000, "bytes=" + "9" * 5_000 + "-", "bytes=-" + "9" * 5_000, "bytes=5-1", "lines=1-2"]
+)
+def test_a_range_that_makes_no_sense_gives_the_whole_picture(gateway: RunningGateway, asset: str, given: str) -> None:
+    assert gateway.get(f"/v1/assets/{asset}", headers={"range": given}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        {"messages": [{"role": "user", "content": [{}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": 5}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
+        {"tools": [{}]},
+        {"tools": [{"type": "function"}]},
+        {"tools": [{"type": "dance"}]},
+        {"tool_choice": "sometimes"},
+        {"response_format": {"type": "poem"}},
+        {"grammar": "root ::= ("},
+        {"max_tokens": 10**20},
+        {"top_k": "many"},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_built_in_model_cannot_take_is_the_callers_fault(
+    gateway: RunningGateway, more: dict[str, Any], stream: bool
+) -> None:
+    answer = gateway.post("/v1/chat/completions", json={**CHAT, **more, "stream": stream})
+    assert answer.status_code in (200, 400), answer.text
+    assert answer.status_code == 400 or "tools" in more
+
+
+def test_metadata_has_a_size(gateway: RunningGateway, asset: str) -> None:
+    body = {"task": "stylize", "input": {"image": asset}, "metadata": {"a": "x" * 20_000}}
+    answer = gateway.post("/v1/jobs", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "metadata"
+
+
+@pytest.mark.parametrize("style", ["26:1", "99", "3:0,4:0", "3:" + "9" * 400])
+def test_a_blend_that_paints_nothing_is_refused_at_the_door(gateway: RunningGateway, asset: str, style: str) -> None:
+    answer = gateway.post("/v1/jobs", json={"task": "stylize", "input": {"image": asset, "style": style}})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "input.style"
+
+
+def test_a_form_cut_before_its_end_is_malformed(gateway: RunningGateway) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + picture()
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    assert gateway.post("/v1/assets", content=form, headers=headers).status_code == 400
+    assert gateway.post("/v1/assets", content=form + b"\r\n--b--\r\n", headers=headers).status_code == 201
+
+
 def test_a_method_that_a_path_does_not_have_is_told_with_those_it_has(gateway: RunningGateway) -> None:
     answer = gateway.delete("/v1/models")
     assert answer.status_code == 405
@@ -179,6 +263,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
 [server]
 max_body_bytes = 4096
 max_upload_bytes = 8192
+client_idle_seconds = 1
 [worker]
 max_pixels = 10000
 [[backends]]
@@ -201,6 +286,16 @@ def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(small: R
     assert small.post("/v1/assets", content=iter([upload[:5_000], upload[5_000:]])).status_code == 413
     assert small.post("/v1/assets", files={"file": ("x.png", upload, "image/png")}).status_code == 413
     assert files(small.data_dir) == before
+
+
+def test_a_caller_who_pauses_in_a_body_is_told_and_let_go(small: RunningGateway) -> None:
+    for path in ("/v1/jobs", "/v1/assets"):
+        with socket.create_connection(("127.0.0.1", small.port), timeout=30) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{{".encode())
+            told = b""
+            while piece := connection.recv(65_536):
+                told += piece
+        assert told.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_picture_of_too_many_pixels_is_refused_with_the_limit(small: RunningGateway) -> None:

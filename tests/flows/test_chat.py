@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,57 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event(troubled: RunningGate
     datas = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
     assert "[DONE]" not in datas
     assert json.loads(datas[-1])["error"]["message"]
+
+
+@pytest.mark.parametrize("model", ["redirects", "empty"])
+def test_an_answer_that_is_none_is_the_backends_failure(troubled: RunningGateway, model: str) -> None:
+    for path in ("/v1/chat/completions", "/api/chat"):
+        for stream in (False, True):
+            answer = troubled.post(path, json={"model": model, "messages": QUESTION, "stream": stream})
+            assert answer.status_code == 502, answer.text
+
+
+@pytest.mark.parametrize("model", ["cut", "page"])
+def test_the_simple_api_never_calls_a_part_the_whole(troubled: RunningGateway, model: str) -> None:
+    answer = troubled.post("/api/chat", json={"model": model, "messages": QUESTION})
+    assert "chat.completion.done" not in answer.text
+    assert answer.status_code == 502 or events(answer.text)[-1]["event"] == "error"
+
+
+def test_translated_streams_reuse_their_connection_to_the_backend(tmp_path: Path) -> None:
+    with scripted_upstream() as upstream:
+        config = f'[[backends]]\nname = "up"\nkind = "openai"\nurl = "{upstream.url}"\n'
+        with running_gateway(tmp_path, config) as gateway:
+            gateway.wait_ready()
+            before = upstream.seen()["connections"]
+            for _ in range(5):
+                gateway.post("/api/chat", json={"model": "steady", "messages": QUESTION})
+            # one for the calls, and perhaps those of a probe and of our own looks
+            assert upstream.seen()["connections"] - before <= 4
+
+
+def test_a_caller_who_takes_nothing_is_let_go(tmp_path: Path) -> None:
+    with scripted_upstream() as upstream:
+        config = f"""
+[server]
+client_idle_seconds = 1
+[[backends]]
+name = "up"
+kind = "openai"
+url = "{upstream.url}"
+"""
+        with running_gateway(tmp_path, config) as gateway:
+            gateway.wait_ready()
+            script = {"endless": True, "token_bytes": 100_000}
+            request = json.dumps({"model": "endless", "messages": QUESTION, "stream": True, "script": script}).encode()
+            with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+                head = (
+                    f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(request)}\r\n\r\n"
+                )
+                connection.sendall(head.encode() + request)
+                eventually(lambda: streams(gateway), lambda counts: counts["active"] == 1)
+                eventually(lambda: streams(gateway), lambda counts: counts["active"] == 0)
+            eventually(lambda: upstream.seen()["cancelled"], lambda cancelled: cancelled >= 1)
 
 
 def test_no_secret_and_no_prompt_is_logged(tmp_path: Path) -> None:

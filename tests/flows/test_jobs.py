@@ -195,6 +195,36 @@ def test_a_picture_that_a_waiting_job_needs_cannot_be_deleted(gateway: RunningGa
     assert gateway.delete(f"/v1/assets/{image}").status_code == 204
 
 
+def test_a_job_and_the_deletion_of_its_picture_never_both_win(gateway: RunningGateway) -> None:
+    for number in range(10):
+        image = gateway.upload(picture(16, 16, seed=1000 + number))
+        deleted: list[int] = []
+        racer = threading.Thread(target=lambda: deleted.append(gateway.delete(f"/v1/assets/{image}").status_code))  # noqa: B023
+        racer.start()
+        answer = gateway.post("/v1/jobs", json={"task": "stylize", "input": {"image": image}})
+        racer.join()
+        if answer.status_code == 202:
+            assert gateway.finished(answer.json()["id"])["status"] == "succeeded"
+        else:
+            assert (answer.status_code, deleted) == (422, [204])
+
+
+def test_a_repeat_finds_its_job_after_the_picture_was_deleted(gateway: RunningGateway) -> None:
+    image = gateway.upload(picture(16, 16, seed=2000))
+    body = {"task": "stylize", "input": {"image": image}}
+    job = gateway.submit(body, idempotency_key="after-deletion", prefer="wait=60")
+    assert gateway.delete(f"/v1/assets/{image}").status_code == 204
+    assert gateway.submit(body, idempotency_key="after-deletion")["id"] == job["id"]
+
+
+def test_bytes_that_are_gone_are_not_found_rather_than_cut_short(gateway: RunningGateway) -> None:
+    asset = gateway.upload(picture(16, 16, seed=3000))
+    digest = gateway.get(f"/v1/assets/{asset}").headers["etag"].strip('"')
+    (file,) = (gateway.data_dir / "assets").rglob(digest)
+    file.unlink()
+    assert gateway.get(f"/v1/assets/{asset}").status_code == 404
+
+
 def test_a_form_upload_is_taken_as_well(gateway: RunningGateway) -> None:
     answer = gateway.post("/v1/assets", files={"file": ("in.png", picture(), "image/png")})
     assert answer.status_code == 201

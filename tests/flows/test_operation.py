@@ -128,6 +128,8 @@ def test_an_allowed_origin_may_call_and_gets_cors_headers(tmp_path: Path) -> Non
     with running_gateway(tmp_path, config, environment) as gateway:
         answer = gateway.get("/v1/jobs", headers={"origin": origin})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
+        told = gateway.get("/v1/jobs/nobody", headers={"origin": origin})
+        assert (told.status_code, told.headers["access-control-allow-origin"]) == (404, origin)
         preflight = httpx.options(
             f"{gateway.url}/v1/jobs",
             headers={"origin": origin, "access-control-request-method": "POST"},

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from sluicegate.domain.principal import LOCAL_TENANT, Principal
-from sluicegate.errors import OriginRefused
+from sluicegate.errors import InvalidRequest, OriginRefused
 
 
 def is_loopback(host: str) -> bool:
@@ -16,6 +16,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _host_name(url: str, header: str) -> str:
+    """The host name in an address; empty when it has none. Raises `InvalidRequest` for what is no address."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        raise InvalidRequest(f'the {header} header "{url[:100]}" is no address') from None
+
+
+def _authority(origin: str) -> str:
+    return urlsplit(origin).netloc
 
 
 class Gate:
@@ -32,16 +44,16 @@ class Gate:
         self._loopback = is_loopback(host)
 
     def admit(self, headers: Mapping[str, str]) -> Principal:
-        """Say on whose behalf the request acts. Raises `OriginRefused`."""
+        """Say on whose behalf the request acts. Raises `OriginRefused`, or `InvalidRequest` for a broken header."""
         host = headers.get("host", "").lower()
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _host_name(f"//{host}", "Host")
         if self._loopback and name and not is_loopback(name) and name not in self._allowed_hosts:
             raise OriginRefused(
                 f'the Host "{host}" does not name this machine; call it as 127.0.0.1 or localhost, '
                 f'or add "https://{name}" to server.cors_origins'
             )
         origin = headers.get("origin", "").rstrip("/").lower()
-        if origin and origin not in self._origins and urlsplit(origin).netloc != host:
+        if origin and origin not in self._origins and (not _host_name(origin, "Origin") or _authority(origin) != host):
             raise OriginRefused(
                 f'pages of "{origin}" may not call this gateway; add it to server.cors_origins to allow it'
             )

@@ -44,7 +44,7 @@ from sluicegate.supervision import StreamName, SupervisedProcess
 
 _log = Log("sluicegate.gateway")
 _BACKLOG = 2_048
-_STOP_MARGIN_SECONDS = 3.0
+_STOP_MARGIN_SECONDS = 2.0
 
 
 class Gateway:
@@ -65,7 +65,8 @@ class Gateway:
         self._caretaker = Caretaker(self._store, self._signals, Sweep(self._store, blobs), clock)
         self._workers = [_WorkerProcess(settings, self) for _ in range(self._worker_count())]
         self._draining = False
-        relay = Relay(Balancer(self._fleet), self._exchanges, self._metrics, clock)
+        idle = settings.server.client_idle_seconds
+        relay = Relay(Balancer(self._fleet), self._exchanges, self._metrics, clock, client_idle_seconds=idle)
         picture_cards = [card for backend in self._pictures for card in backend.cards()]
         attempts = settings.worker.max_attempts
         self._intake = Intake(self._store, assets, self._signals, picture_cards, max_attempts=attempts)
@@ -93,6 +94,7 @@ class Gateway:
             Gate(host=settings.server.host, cors_origins=settings.server.cors_origins),
             self._metrics,
             max_body_bytes=settings.server.max_body_bytes,
+            client_idle_seconds=idle,
             cors_origins=settings.server.cors_origins,
         )
 
@@ -154,7 +156,7 @@ class Gateway:
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(_STOP_MARGIN_SECONDS),
+            timeout_graceful_shutdown=1,
         )
         server = _Server(config)
         loop = asyncio.get_running_loop()
@@ -175,17 +177,20 @@ class Gateway:
         await self._drain(server, serving, drain_seconds)
 
     async def _drain(self, server: "_Server", serving: "asyncio.Task[None]", seconds: float) -> None:
+        """Let what runs end, in time for everything after it to end within `seconds` too."""
         _log.info("draining", seconds=seconds)
+        seconds = max(seconds / 2, seconds - _STOP_MARGIN_SECONDS)
         self._draining = True
         self._exchanges.close()
         self._intake.close()
         self._feed.close()
         await asyncio.gather(self._exchanges.drain(seconds), self._stop_workers())
+        # A body that is still being sent is refused now.
         server.should_exit = True
         await serving
 
     async def _stop_workers(self) -> None:
-        grace = self._settings.server.drain_seconds + _STOP_MARGIN_SECONDS
+        grace = max(0.0, self._settings.server.drain_seconds - 1.0)
         await asyncio.gather(*(worker.process.stop(grace) for worker in self._workers))
 
     async def _picture_health(self) -> list[BackendHealth]:

@@ -5,7 +5,6 @@ Run by a gateway as ``python -m sluicegate.app.worker``, which hands its setting
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import msgspec
 from sluicegate.app.parts import build_assets, build_blobs, build_signals, build_store, picture_backends
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.ids import WorkerId, new_worker_id
+from sluicegate.errors import BackendTimeout, SluicegateError
 from sluicegate.observability.logs import configure_logs
 from sluicegate.scheduling.executor import Executor
 from sluicegate.scheduling.worker import Worker
@@ -25,7 +25,7 @@ from sluicegate.supervision import exit_with_parent, tell_ready
 
 SETTINGS_VARIABLE = "SLUICEGATE_WORKER_SETTINGS"
 ID_VARIABLE = "SLUICEGATE_WORKER_ID"
-_LAST_RESORT_SECONDS = 2.0
+_LAST_RESORT_SECONDS = 1.0
 
 
 def environment(settings: Settings, worker: WorkerId) -> Mapping[str, str]:
@@ -35,7 +35,10 @@ def environment(settings: Settings, worker: WorkerId) -> Mapping[str, str]:
 
 
 async def run(settings: Settings) -> None:
-    """Work until told to stop, then drain; the process ends within ``server.drain_seconds`` whatever the work does."""
+    """Work until told to stop, then drain; the process ends within ``server.drain_seconds`` whatever the work does.
+
+    Raises `BackendTimeout` when a model hung: only a new process is cured of it.
+    """
     worker_id = WorkerId(os.environ.get(ID_VARIABLE) or new_worker_id())
     clock = SystemClock()
     store, blobs, signals = build_store(settings), build_blobs(settings), build_signals(settings)
@@ -65,12 +68,25 @@ async def run(settings: Settings) -> None:
     try:
         await worker.run()
     finally:
+        _end_in_any_case(_LAST_RESORT_SECONDS * 2)
         for backend in backends:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_RESORT_SECONDS):
                     await backend.close()
         await signals.close()
         await store.close()
+    if worker.gave_up:
+        raise BackendTimeout("a model did not end in time; start this worker again (serve does so by itself)")
+
+
+def _end_in_any_case(seconds: float) -> None:
+    """End the process after `seconds`: a thread in which a model hangs would keep it from its orderly end.
+
+    What the thread held is safe: its job was given up, handed back, or its lease expires.
+    """
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 class _Stop:
@@ -92,25 +108,22 @@ class _Stop:
         """Begin the drain; a second call changes nothing."""
         if self._task is None:
             self._task = asyncio.ensure_future(self._worker.drain(self._drain_seconds))
-            # Model code that never returns must not keep the process: its lease expires or was handed back.
-            timer = threading.Timer(self._drain_seconds + _LAST_RESORT_SECONDS, os._exit, (1,))
-            timer.daemon = True
-            timer.start()
+            _end_in_any_case(self._drain_seconds)
 
 
 def main() -> None:
     """Entry point of a worker process started by a gateway."""
     settings = msgspec.json.decode(os.environ.pop(SETTINGS_VARIABLE), type=Settings)
     configure_logs(settings.observability)
-    if sys.platform == "win32":
-        asyncio.run(run(settings))
-    else:
-        import uvloop
+    try:
+        if sys.platform == "win32":
+            asyncio.run(run(settings))
+        else:
+            import uvloop
 
-        uvloop.run(run(settings))
-    # A thread in which a model hangs would keep the interpreter from its orderly end.
-    logging.shutdown()
-    os._exit(0)
+            uvloop.run(run(settings))
+    except SluicegateError as error:
+        sys.exit(f"worker: {error.message}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from pathlib import Path
 from sluicegate.backends.backend import Health, UpstreamAnswer
 from sluicegate.backends.local_llm_child import KEY_VARIABLE
 from sluicegate.backends.openai import chat_cards, post_json
+from sluicegate.backends.refusals import told_as_refusal
 from sluicegate.backends.upstream import UpstreamClient
 from sluicegate.backends.whole_answer import WholeAnswer, as_stream
 from sluicegate.domain.generation import ModelCard
-from sluicegate.errors import BackendUnavailable, Fault, InvalidSettings
+from sluicegate.errors import BackendError, BackendTimeout, BackendUnavailable, Fault, InvalidSettings
 from sluicegate.settings import BackendSettings
 from sluicegate.supervision import Change, StreamName, SupervisedProcess
 
@@ -28,6 +29,7 @@ _MOST_CALLS = 4 * _SLOTS
 _DESCRIPTION = "SmolLM2-135M-Instruct, 4-bit, on CPU"
 _SPARE_CONNECTIONS = 4
 _GRACE_SECONDS = 2.0
+_MOST_SILENCES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +42,10 @@ class LocalLLMBackend:
 
     kind = "local-llm"
 
-    def __init__(self, settings: BackendSettings) -> None:
-        """Raises `InvalidSettings` when the settings name another model than the built-in one."""
+    def __init__(self, settings: BackendSettings, *, probe_seconds: float = 10.0) -> None:
+        """A child that does not answer `_MOST_SILENCES` probes in a row, each waited for so long, is replaced.
+
+        Raises `InvalidSettings` when the settings name another model than the built-in one."""
         if other := [model for model in settings.models if model != MODEL]:
             fault = Fault(f"backends.{settings.name}.models", f'no built-in model "{other[0]}"', f"known: {MODEL}")
             raise InvalidSettings([fault], source="settings")
@@ -57,6 +61,8 @@ class LocalLLMBackend:
         self._client: UpstreamClient | None = None
         self._key = ""
         self._retired: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.Task[None] | None = None
+        self._probe_seconds = probe_seconds
 
     @property
     def process(self) -> SupervisedProcess | None:
@@ -86,9 +92,14 @@ class LocalLLMBackend:
         process.listen(self._follow)
         self._process = process
         await process.start()
+        self._watch = asyncio.create_task(self._watch_for_hangs(process), name=f"watch {self.name}")
 
     async def stop(self) -> None:
         """End the child and close the connections."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait({watch})
         process, self._process = self._process, None
         if process is not None:
             await process.stop(_GRACE_SECONDS)
@@ -103,8 +114,29 @@ class LocalLLMBackend:
             raise BackendUnavailable(f"{self.name} is {self._health.state}: {self._health.reason}")
         streamed = as_stream(body) if path == "chat/completions" else None
         if streamed is None:
-            return await post_json(self._client, path, body, request_id)
-        return WholeAnswer(await post_json(self._client, path, streamed, request_id))
+            return await told_as_refusal(await post_json(self._client, path, body, request_id))
+        return WholeAnswer(await told_as_refusal(await post_json(self._client, path, streamed, request_id)))
+
+    async def _watch_for_hangs(self, process: SupervisedProcess) -> None:
+        """Kill a child that lives but does not answer."""
+        silences = 0
+        while True:
+            await asyncio.sleep(self._probe_seconds)
+            client = self._client
+            if client is None:
+                silences = 0
+                continue
+            try:
+                await client.get("models", timeout=self._probe_seconds)
+                silences = 0
+            except BackendTimeout:
+                silences += 1
+            except BackendError:
+                silences = 0  # it is going down by itself
+            if silences >= _MOST_SILENCES:
+                silences = 0
+                _log.error("%s does not answer, it is started again", self.name)
+                process.kill()
 
     def _command(self, model: Path) -> list[str]:
         options: dict[str, object] = {

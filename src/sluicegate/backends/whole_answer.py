@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sluicegate.backends.backend import UpstreamAnswer
-from sluicegate.backends.events import read_events
+from sluicegate.backends.events import EventReader
 from sluicegate.errors import BackendFailed
 
 _KEPT = ("id", "created", "model", "system_fingerprint", "usage", "timings", "service_tier")
@@ -48,8 +48,10 @@ class WholeAnswer:
                 yield chunk
             return
         whole = _Whole()
-        async for event in read_events(self._answer.chunks()):
+        events = EventReader(self._answer.chunks())
+        async for event in events:
             whole.add(event)
+        await events.finish()
         yield msgspec.json.encode(whole.finished())
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ Prompt = Annotated[str, Meta(min_length=1, max_length=32_000)]
 Side = Annotated[int, Meta(ge=16, le=4096)]
 STYLE_COUNT = 26
 StyleNumber = Annotated[int, Meta(ge=0, le=STYLE_COUNT - 1)]
-_BLEND_PART = r"\s*\d{1,2}\s*(:\s*\d*\.?\d+\s*)?"
+_BLEND_PART = r"\s*(1?\d|2[0-5])\s*(:\s*\d{0,4}\.?\d{1,4}\s*)?"
 StyleBlend = Annotated[
     str,
     Meta(

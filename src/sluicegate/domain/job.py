@@ -112,7 +112,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress | None
     """The latest report of the running attempt; None before the first."""
     queue_position: int | None
-    """Jobs ahead in the queue plus one; None when not waiting."""
+    """Jobs ahead for the same model plus one; None when not waiting."""
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):

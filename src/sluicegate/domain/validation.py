@@ -5,6 +5,7 @@ and comes here only after it has failed.
 """
 
 import difflib
+import itertools
 import types
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,6 +13,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 
 from sluicegate.errors import Fault
+
+MOST_FAULTS = 20
+LONGEST_NAME = 80
+"""Most characters of a caller's own word that a message repeats."""
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str | None:
@@ -23,11 +28,18 @@ def did_you_mean(word: str, known: Collection[str]) -> str | None:
 
 
 def find_faults(value: Any, kind: Any, path: str = "", *, lax: Collection[str] = ()) -> list[Fault]:
-    """Every fault of `value` (plain dicts, lists and scalars) as a `kind`; empty when it converts.
+    """The faults of `value` (plain dicts, lists and scalars) as a `kind`; empty when it converts.
 
-    `lax` holds the paths whose value came as text (the environment) and may be converted from it.
+    At most `MOST_FAULTS` are looked for, so that a hostile value costs little. `lax` holds the paths whose value
+    came as text (the environment) and may be converted from it.
     """
-    return list(_faults(value, kind, path, lax))
+    try:
+        found = list(itertools.islice(_faults(value, kind, path, lax), MOST_FAULTS + 1))
+    except RecursionError:
+        return [Fault(path, "nested too deeply")]
+    if len(found) > MOST_FAULTS:
+        found[MOST_FAULTS:] = [Fault(path, f"there are more faults than these {MOST_FAULTS}")]
+    return found
 
 
 def _faults(value: Any, kind: Any, path: str, lax: Collection[str]) -> Iterator[Fault]:
@@ -41,10 +53,14 @@ def _faults(value: Any, kind: Any, path: str, lax: Collection[str]) -> Iterator[
             return
         yield from _struct_faults(value, kind, path, lax)
         return
-    within = [fault for path_, item, inner in _items(value, kind, path) for fault in _faults(item, inner, path_, lax)]
-    if within:
-        yield from within
-        return
+    if _is_inside(error):
+        is_own = True
+        for inner_path, item, inner in _items(value, kind, path):
+            for fault in _faults(item, inner, inner_path, lax):
+                is_own = False
+                yield fault
+        if not is_own:
+            return
     yield Fault(_within(path, str(error)), f"{_reason(error)}, got {_show(value)}", _mend(value, annotated))
 
 
@@ -55,6 +71,11 @@ def _refusal(value: Any, kind: Any, *, strict: bool) -> msgspec.ValidationError 
     except msgspec.ValidationError as error:
         return error
     return None
+
+
+def _is_inside(error: msgspec.ValidationError) -> bool:
+    """Whether msgspec names a place inside the value rather than the value itself (its length, its type)."""
+    return " - at `" in str(error)
 
 
 def _items(value: Any, kind: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -84,11 +105,11 @@ def _struct_faults(
 
 
 def _plain(kind: Any) -> Any:
-    """The type without the Annotated around it, nor the Optional around a struct."""
+    """The type without the Annotated and the Optional around it."""
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if get_origin(bare) in (Union, types.UnionType):
         members = [member for member in get_args(bare) if member is not type(None)]
-        if len(members) == 1 and _is_struct(_plain(members[0])):
+        if len(members) == 1:
             return _plain(members[0])
     return bare
 
@@ -102,6 +123,7 @@ def _holds_struct(kind: Any) -> bool:
 
 
 def _join(path: str, name: str) -> str:
+    name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
     return f"{path}.{name}" if path else name
 
 
@@ -118,13 +140,21 @@ def _reason(error: msgspec.ValidationError) -> str:
     reason = str(error).rpartition(" - at `")[0] or str(error)
     if reason.startswith(_ENUM):
         return "not an allowed value"
-    reason = reason.partition(", got ")[0].partition(" matching regex ")[0]
+    if " matching regex " in reason:
+        return "not of the right form"
+    reason = reason.partition(", got ")[0]
     return reason[:1].lower() + reason[1:].replace("`", "")
 
 
 def _show(value: Any) -> str:
-    text = msgspec.json.encode(value, enc_hook=repr).decode()
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    """A scalar, cut when it is long; of a container only what it is: it may be huge, or hold what is private."""
+    if isinstance(value, Mapping):
+        return f"an object of {len(value)} fields"
+    if isinstance(value, list | tuple):
+        return f"an array of {len(value)} items"
+    if isinstance(value, str) and len(value) > LONGEST_NAME:
+        value = f"{value[:LONGEST_NAME]}…"
+    return msgspec.json.encode(value, enc_hook=repr).decode()
 
 
 def _mend(value: Any, kind: Any) -> str | None:

@@ -3,7 +3,8 @@
 The server builds the routes from the endpoints and the OpenAPI document from the same list, so the two cannot differ.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -18,7 +19,7 @@ from sluicegate.domain.ids import RequestId
 from sluicegate.domain.principal import Principal
 from sluicegate.domain.validation import find_faults
 from sluicegate.doors.problems import Dialect
-from sluicegate.errors import BodyTooLarge, Fault, InvalidInput, MalformedBody
+from sluicegate.errors import BodyTooLarge, Fault, InvalidInput, MalformedBody, RequestTimeout
 
 T = TypeVar("T")
 ENDPOINT_KEY = "sluicegate.endpoint"
@@ -33,14 +34,21 @@ class Answer(Protocol):
         ...
 
 
+class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller may send: most bytes of a JSON body, and the longest pause in any body, in seconds."""
+
+    max_bytes: int
+    idle_seconds: float
+
+
 class Call:
     """One request as handlers see it: who asks, under which id, and what was sent."""
 
-    def __init__(self, request: Request, principal: Principal, request_id: RequestId, max_body_bytes: int) -> None:
+    def __init__(self, request: Request, principal: Principal, request_id: RequestId, limits: BodyLimits) -> None:
         self.request = request
         self.principal = principal
         self.request_id = request_id
-        self.max_body_bytes = max_body_bytes
+        self._limits = limits
 
     @property
     def headers(self) -> Headers:
@@ -57,21 +65,36 @@ class Call:
         return str(self.request.path_params[name])
 
     async def body(self) -> bytes:
-        """The whole body. Raises `BodyTooLarge` before reading more than the limit, `MalformedBody` when cut short."""
+        """The whole body, at most ``server.max_body_bytes``. Raises as `pieces` does."""
+        return b"".join([piece async for piece in self.pieces(self._limits.max_bytes, "server.max_body_bytes")])
+
+    async def pieces(self, limit: int, setting: str) -> AsyncGenerator[bytes, None]:
+        """The body as it arrives, none of its pieces empty.
+
+        Raises `BodyTooLarge` before more than `limit` bytes (set by `setting`) were read, `RequestTimeout` when the
+        caller pauses too long, `MalformedBody` when the body is cut short.
+        """
         declared = self.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self.max_body_bytes:
-            raise too_large(int(declared), self.max_body_bytes, "server.max_body_bytes")
-        pieces: list[bytes] = []
+        if declared.isdigit() and int(declared[:18]) > limit:
+            raise too_large(declared[:18], limit, setting)
         size = 0
+        stream = self.request.stream()
         try:
-            async for piece in self.request.stream():
+            while True:
+                async with asyncio.timeout(self._limits.idle_seconds):
+                    piece = await anext(stream, None)
+                if piece is None:
+                    return
                 size += len(piece)
-                if size > self.max_body_bytes:
-                    raise too_large(size, self.max_body_bytes, "server.max_body_bytes")
-                pieces.append(piece)
+                if size > limit:
+                    raise too_large(str(size), limit, setting)
+                if piece:
+                    yield piece
         except ClientDisconnect:
             raise MalformedBody("the body ended early: the connection was closed") from None
-        return b"".join(pieces)
+        except TimeoutError:
+            seconds = f"{self._limits.idle_seconds:g}"
+            raise RequestTimeout(f"the body paused for {seconds} s (setting server.client_idle_seconds)") from None
 
     async def decode(self, kind: type[T]) -> tuple[T, bytes]:
         """The JSON body as a `kind`, and its bytes. Raises `MalformedBody`, or `InvalidInput` with every fault."""
@@ -87,7 +110,7 @@ class Call:
             raise _invalid(values, kind, error, lax=True) from None
 
 
-def too_large(size: int, limit: int, setting: str) -> BodyTooLarge:
+def too_large(size: str, limit: int, setting: str) -> BodyTooLarge:
     """The error for a body of `size` bytes or more over `limit`."""
     return BodyTooLarge(f"the body has {size} bytes or more; at most {limit} are taken (setting {setting})")
 
@@ -152,10 +175,10 @@ class Endpoint:
 class EndpointApp:
     """One endpoint as an ASGI application: admit, handle, answer."""
 
-    def __init__(self, endpoint: Endpoint, gate: Gate, max_body_bytes: int) -> None:
+    def __init__(self, endpoint: Endpoint, gate: Gate, limits: BodyLimits) -> None:
         self.endpoint = endpoint
         self._gate = gate
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -163,7 +186,7 @@ class EndpointApp:
         request = Request(scope, receive, send)
         principal = self._gate.admit(request.headers)
         scope["sluicegate.tenant"] = principal.tenant
-        call = Call(request, principal, RequestId(scope["sluicegate.request_id"]), self._max_body_bytes)
+        call = Call(request, principal, RequestId(scope["sluicegate.request_id"]), self._limits)
         answer = await self.endpoint.handler(call)
         await answer(scope, receive, send)
 

@@ -11,7 +11,7 @@ from sluicegate.errors import Conflict, Draining, Overloaded, SluicegateError, U
 from sluicegate.observability.metrics import Metrics
 
 Ending = Literal["completed", "cancelled", "error"]
-_LAST_WORDS_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 0.5
 
 
 class ExchangeCanceled(SluicegateError):

@@ -40,7 +40,7 @@ def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) ->
             assert_never(dialect)
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
-    if status == 413:
+    if status in (408, 413):
         headers["connection"] = "close"
     return Response(msgspec.json.encode(content), status, headers)
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from sluicegate.backends.backend import UpstreamAnswer
@@ -80,10 +81,14 @@ class Relayed:
 
 
 class Outlet:
-    """The caller's side of an answer. `begun` says whether the head was sent."""
+    """The caller's side of an answer. `begun` says whether the head was sent.
 
-    def __init__(self, send: Send) -> None:
+    A caller who takes nothing for `idle_seconds` counts as gone: `CallerStalled`.
+    """
+
+    def __init__(self, send: Send, idle_seconds: float) -> None:
         self._send = send
+        self._idle_seconds = idle_seconds
         self.begun = False
 
     async def head(self, headers: Mapping[str, str]) -> None:
@@ -93,7 +98,15 @@ class Outlet:
 
     async def piece(self, data: bytes, *, more: bool = True) -> None:
         """Send a piece of the body; waits while the caller reads slower than we write."""
-        await send_piece(self._send, data, more=more)
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                await send_piece(self._send, data, more=more)
+        except TimeoutError:
+            raise CallerStalled from None
+
+
+class CallerStalled(ClientDisconnect):
+    """The caller still holds the connection, but takes nothing."""
 
 
 class Rendering(Protocol):
@@ -127,7 +140,7 @@ class RelayCall:
         `BackendFailed`, and `BackendRefused` with the backend's own words and status. Later failures are told in
         the stream.
         """
-        await while_connected(receive, self._serve(Outlet(send)))
+        await while_connected(receive, self._serve(Outlet(send, self._relay.client_idle_seconds)))
 
     def saw(self, piece: bytes) -> None:
         """Count a piece of the answer."""
@@ -161,7 +174,7 @@ class RelayCall:
         opened = await self._relay.balancer.open(order.model, order.path, order.body, request_id=order.request_id)
         self._backend = opened.backend
         try:
-            if opened.status >= 400:
+            if opened.status != 200:
                 raise await self._refusal(opened)
             await self._rendering.render(Relayed(self, opened), outlet)
             exchange.ending = "completed"
@@ -193,11 +206,14 @@ class RelayCall:
             if len(body) > _ERROR_BODY_LIMIT:
                 break
         words = _error_words(body) or f"status {answer.status}"
+        if answer.status < 400:
+            mend = "is its url the right base address?"
+            return BackendFailed(f'backend "{self._backend}" answered with status {answer.status}; {mend}')
         if answer.status in _PASSED_ON:
             retry_after = answer.retry_after or (1.0 if answer.status == 429 else None)
             return BackendRefused(words, status=answer.status, retry_after=retry_after)
         if answer.status in (401, 403):
-            return BackendFailed(f'backend "{self._backend}" refused the gateway\'s own key ({answer.status})')
+            return BackendFailed(f'backend "{self._backend}" refused the gateway itself ({answer.status}): {words}')
         if answer.status == 503:
             return BackendUnavailable(f'backend "{self._backend}": {words}', retry_after=answer.retry_after or 1.0)
         return BackendFailed(f'backend "{self._backend}" failed with status {answer.status}: {words}')
@@ -217,7 +233,16 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Relay:
     """Opens chat calls. One for each process."""
 
-    def __init__(self, balancer: Balancer, exchanges: Exchanges, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        balancer: Balancer,
+        exchanges: Exchanges,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        client_idle_seconds: float,
+    ) -> None:
+        self.client_idle_seconds = client_idle_seconds
         self.balancer = balancer
         self.exchanges = exchanges
         self.metrics = metrics

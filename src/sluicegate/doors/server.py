@@ -3,6 +3,7 @@
 request  ▶  id  ▶  route  ▶  gate  ▶  handler  ▶  answer      errors in the door's dialect; one log line; metrics
 """
 
+import asyncio
 import difflib
 import re
 import time
@@ -16,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluicegate.admission.gate import Gate
 from sluicegate.domain.ids import new_request_id
-from sluicegate.doors.endpoint import ENDPOINT_KEY, Endpoint, EndpointApp
+from sluicegate.doors.endpoint import ENDPOINT_KEY, BodyLimits, Endpoint, EndpointApp
 from sluicegate.doors.problems import Dialect, dialect_of, render_problem
-from sluicegate.errors import SluicegateError, UnknownRoute
+from sluicegate.errors import Draining, MethodNotAllowed, SluicegateError, UnknownRoute
 from sluicegate.observability.logs import Log, request_id
 from sluicegate.observability.metrics import Metrics
 
@@ -60,8 +61,13 @@ class Observed:
         started = time.perf_counter()
         try:
             await self._app(scope, receive, recorder)
-        except (ClientDisconnect, OSError):
+        except ClientDisconnect:
             pass
+        except asyncio.CancelledError:
+            # The server ends what outlasts its shutdown; a caller who still waits for a head gets one.
+            if recorder.status:
+                raise
+            await self._fail(Draining("this gateway is stopping", retry_after=2), scope, receive, recorder)
         except Exception as error:  # the last line of defence: no traceback reaches a caller
             await self._fail(error, scope, receive, recorder)
         finally:
@@ -120,23 +126,27 @@ def build_server(
     metrics: Metrics,
     *,
     max_body_bytes: int,
+    client_idle_seconds: float,
     cors_origins: Collection[str] = (),
 ) -> ASGIApp:
     """Put the endpoints behind one ASGI application."""
+    limits = BodyLimits(max_bytes=max_body_bytes, idle_seconds=client_idle_seconds)
     by_path: dict[str, dict[str, EndpointApp]] = {}
     for endpoint in endpoints:
-        by_path.setdefault(endpoint.path, {})[endpoint.method] = EndpointApp(endpoint, gate, max_body_bytes)
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = EndpointApp(endpoint, gate, limits)
     routes = [Route(path, endpoint=_Methods(apps)) for path, apps in by_path.items()]
     app: ASGIApp = Router(routes, redirect_slashes=False, default=_Unmatched([endpoint.path for endpoint in endpoints]))
-    if cors_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["X-Request-Id", "Location", "Retry-After"],
-        )
-    return Observed(app, metrics)
+    observed = Observed(app, metrics)
+    if not cors_origins:
+        return observed
+    # Outside of what renders errors, so that pages of these origins can read them too.
+    return CORSMiddleware(
+        observed,
+        allow_origins=list(cors_origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-Id", "Location", "Retry-After"],
+    )
 
 
 class _Methods:
@@ -156,9 +166,8 @@ class _Methods:
         if method == "OPTIONS":
             await Response(status_code=204, headers={"allow": self._allow})(scope, receive, send)
             return
-        raise UnknownRoute(
+        raise MethodNotAllowed(
             f"{method[:20]} is not allowed on {scope['path'][:100]}; allowed: {self._allow}",
-            status=405,
             headers={"allow": self._allow},
         )
 

@@ -30,13 +30,11 @@ class Assets:
         self._max_pixels = max_pixels
         self._decodes = asyncio.Semaphore(_CONCURRENT_DECODES)
 
-    async def accept(self, tenant: Tenant, data: bytes, *, field: str = "image") -> Asset:
-        """Check and store an uploaded picture. Raises `ImageRejected` and then leaves nothing behind."""
-        info = await self._inspect(data, field)
-        return await self.record(tenant, Picture(data, info.content_type, info.width, info.height))
-
     async def accept_upload(self, tenant: Tenant, chunks: AsyncIterator[bytes], *, field: str = "file") -> Asset:
-        """As `accept`, for a body that streams in; whatever `chunks` raises leaves nothing behind."""
+        """Check and store an uploaded picture as it streams in.
+
+        Raises `ImageRejected`, and whatever `chunks` raises; then nothing is left behind.
+        """
         async with self._blobs.stage() as staging:
             async for chunk in chunks:
                 await staging.write(chunk)

@@ -217,8 +217,8 @@ class Executor:
                 try:
                     await self._jobs.report(reins.lease, progress)
                     self._signals.notify("events")
-                except StoreUnavailable as error:
-                    self._log.debug("progress not stored", job=reins.lease.job, reason=error.message)
+                except Exception as error:  # progress is worth no job
+                    self._log.debug("progress not stored", job=reins.lease.job, reason=str(error))
 
 
 def _describe(error: Exception) -> tuple[JobError, bool]:

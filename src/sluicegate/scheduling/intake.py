@@ -1,7 +1,8 @@
 """Intake: a caller's request becomes a durable job, or a refusal that names every fault. Nothing in between."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -9,12 +10,14 @@ from msgspec import Meta
 
 from sluicegate.domain.asset import Picture
 from sluicegate.domain.generation import IMAGE_FIELDS, TASK_INPUTS, ModelCard, Task, TaskInput, Upscale
-from sluicegate.domain.ids import Tenant, new_job_id
+from sluicegate.domain.ids import AssetId, Tenant, new_job_id
 from sluicegate.domain.job import Idempotency, NewJob, Submission
 from sluicegate.domain.validation import did_you_mean, find_faults
 from sluicegate.errors import Draining, Fault, ImageRejected, InvalidInput, SluicegateError, UnknownAsset
 from sluicegate.results.assets import Assets, as_asset_id, decode_reference
 from sluicegate.storage.contracts import JobStore, Signals
+
+MOST_METADATA_BYTES = 16_384
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,10 +67,15 @@ class Intake:
         """
         if self._closed:
             raise Draining("this gateway is stopping; send the job again, with its Idempotency-Key", retry_after=2)
+        idempotency = Idempotency(idempotency_key, digest(request)) if idempotency_key else None
+        if idempotency is not None:
+            earlier = await self._jobs.replay(tenant, idempotency)
+            if earlier is not None:
+                return Submission(earlier, replayed=True)
+        _check_metadata(request.metadata)
         card, task = self._choose(request)
         task_input = _decode_input(request.input, task)
         _check_against(card, task_input)
-        idempotency = Idempotency(idempotency_key, digest(request)) if idempotency_key else None
         resolved, created = await self._take_pictures_in(tenant, card, task_input)
         try:
             submission = await self._jobs.submit(
@@ -84,6 +92,9 @@ class Intake:
                 ),
                 idempotency,
             )
+        except UnknownAsset as error:
+            await self._discard(tenant, created)
+            raise ImageRejected.of(Fault("input", error.message, "upload it to /v1/assets")) from None
         except SluicegateError:
             await self._discard(tenant, created)
             raise
@@ -142,10 +153,14 @@ class Intake:
         if faults:
             raise ImageRejected.of(*faults)
         created: list[str] = []
-        for field, picture in inline.items():
-            asset = await self._assets.record(tenant, picture)
-            created.append(asset.id)
-            resolved[field.removeprefix("input.")] = asset.id
+        try:
+            for field, picture in inline.items():
+                asset = await self._assets.record(tenant, picture)
+                created.append(asset.id)
+                resolved[field.removeprefix("input.")] = asset.id
+        except SluicegateError:
+            await self._discard(tenant, created)
+            raise
         return resolved, created
 
     async def _measure(self, tenant: Tenant, reference: str, field: str, inline: dict[str, Picture]) -> tuple[int, int]:
@@ -163,9 +178,8 @@ class Intake:
 
     async def _discard(self, tenant: Tenant, created: Sequence[str]) -> None:
         for asset in created:
-            found = as_asset_id(asset)
-            if found is not None:
-                await self._assets.delete(tenant, found)
+            with contextlib.suppress(SluicegateError):
+                await self._assets.delete(tenant, AssetId(asset))
 
 
 def _decode_input(value: Mapping[str, Any], task: Task) -> TaskInput:
@@ -182,9 +196,26 @@ def _check_against(card: ModelCard, task_input: TaskInput) -> None:
     if isinstance(task_input, Upscale) and card.scale is not None and task_input.scale not in (None, card.scale):
         fault = Fault("input.scale", f"{card.id} enlarges by {card.scale}, not {task_input.scale}", "leave scale out")
         raise InvalidInput.of(fault)
+    style = getattr(task_input, "style", None)
+    if isinstance(style, str) and not any(_weights(style)):
+        raise InvalidInput.of(Fault("input.style", f'every weight of "{style}" is 0', "give one a weight over 0"))
     style, image = getattr(task_input, "style", None), getattr(task_input, "style_image", None)
     if style is not None and image is not None:
         raise InvalidInput.of(Fault("input.style", "given together with style_image", "send one of the two"))
+
+
+def _weights(blend: str) -> Iterator[float]:
+    """The weights in a blend such as "3:0.5,12"; a style without one counts 1."""
+    for part in blend.split(","):
+        _, colon, weight = part.partition(":")
+        yield float(weight) if colon else 1.0
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    size = len(msgspec.json.encode(metadata))
+    if size > MOST_METADATA_BYTES:
+        message = f"{size} bytes as JSON; at most {MOST_METADATA_BYTES} are kept with a job"
+        raise InvalidInput.of(Fault("metadata", message, "keep the rest on your side, under the job's id"))
 
 
 def _known(cards: Sequence[ModelCard]) -> str:

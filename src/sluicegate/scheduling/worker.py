@@ -26,7 +26,7 @@ POLL_SECONDS = 1.0
 WATCH_SECONDS = 0.5
 FENCE_SHARE = 0.7
 """Share of a lease after which a worker without contact to the store stops its own work."""
-DRAIN_MARGIN_SECONDS = 2.0
+DRAIN_MARGIN_SECONDS = 2.5
 """Kept back from the drain time for handing work back."""
 
 
@@ -56,6 +56,7 @@ class Worker:
         self._reins: Reins | None = None
         self._contact = clock.monotonic()
         self._draining = asyncio.Event()
+        self._gave_up = False
         self._log = Log("sluicegate.scheduling.worker")
 
     async def run(self) -> None:
@@ -71,8 +72,13 @@ class Worker:
             await self._dismiss()
         self._log.info("worker stopped", worker=self.id)
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether it ended because a model hung, in a thread that may never return."""
+        return self._gave_up
+
     async def drain(self, seconds: float) -> None:
-        """Take no more work; after `seconds`, hand the running job back."""
+        """Take no more work; hand the running job back in time for the process to end within `seconds`."""
         self._draining.set()
         self._signals.notify("jobs")
         await asyncio.sleep(max(0.0, seconds - DRAIN_MARGIN_SECONDS))
@@ -101,6 +107,7 @@ class Worker:
             if outcome == "timed out":
                 # Its thread may hang for ever, and every later job behind it: a new process is the only cure.
                 self._log.error("a model did not end in time, this worker makes room for a new one", worker=self.id)
+                self._gave_up = True
                 return
 
     async def _heartbeats(self) -> None:

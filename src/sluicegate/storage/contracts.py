@@ -74,7 +74,12 @@ class JobStore(Protocol):
 
     async def submit(self, new: NewJob, idempotency: Idempotency | None = None) -> Submission:
         """Store a job as queued. The same idempotency key and digest within 24 h replay the first job;
-        another digest raises `IdempotencyMismatch`."""
+        another digest raises `IdempotencyMismatch`. The assets that its input names are kept for it until it ends;
+        one that the tenant does not have raises `UnknownAsset`."""
+        ...
+
+    async def replay(self, tenant: Tenant, idempotency: Idempotency) -> Job | None:
+        """The job that came with this key within 24 h, if any; raises `IdempotencyMismatch` for another digest."""
         ...
 
     async def get(self, tenant: Tenant, job: JobId) -> Job:

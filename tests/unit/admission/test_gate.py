@@ -3,7 +3,7 @@
 import pytest
 
 from sluicegate.admission.gate import Gate, is_loopback
-from sluicegate.errors import OriginRefused
+from sluicegate.errors import InvalidRequest, OriginRefused
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,14 @@ def test_callers_that_are_allowed_act_as_the_local_tenant(headers: dict[str, str
 )
 def test_pages_of_other_sites_and_rebound_names_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(OriginRefused, match="cors_origins"):
+        Gate(host="127.0.0.1", cors_origins=[]).admit(headers)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "["}, {"host": "[::1"}, {"host": "a]b"}, {"host": "127.0.0.1", "origin": "http://["}]
+)
+def test_a_header_that_is_no_address_is_refused_as_malformed(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match="is no address"):
         Gate(host="127.0.0.1", cors_origins=[]).admit(headers)
 
 

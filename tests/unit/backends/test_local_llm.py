@@ -170,6 +170,22 @@ def test_a_killed_child_breaks_its_answers_and_is_soon_back_for_calls_that_wait(
     play(scene)
 
 
+def test_a_child_that_lives_but_no_longer_answers_is_replaced() -> None:
+    async def scenario() -> None:
+        backend = LocalLLMBackend(SETTINGS, probe_seconds=0.3)
+        await backend.start()
+        try:
+            await eventually(lambda: backend.health().state == "up")
+            frozen = pid_of(backend)
+            os.kill(frozen, signal.SIGSTOP)
+            await eventually(lambda: backend.process is not None and backend.process.pid not in (frozen, None))
+            await eventually(lambda: backend.health().state == "up")
+        finally:
+            await backend.stop()
+
+    asyncio.run(scenario())
+
+
 def test_the_child_ends_with_a_gateway_that_was_killed() -> None:
     gateway = (
         "import asyncio\n"

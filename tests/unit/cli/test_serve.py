@@ -85,8 +85,8 @@ def test_a_data_folder_that_cannot_be_made_is_told_without_a_traceback(command: 
     result = sluicegate(*command, "--data-dir", "file/data", folder=tmp_path)
 
     assert result.returncode == 1
-    assert result.stderr.startswith(f"Error: {tmp_path / 'file'}")
-    assert "check --data-dir" in result.stderr
+    assert result.stderr.startswith(f'Error: the folder "{tmp_path}')
+    assert "check data_dir" in result.stderr
 
 
 def test_settings_of_the_dotenv_file_count_but_real_variables_win(tmp_path: Path) -> None:

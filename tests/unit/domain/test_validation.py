@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from sluicegate.domain.validation import did_you_mean, find_faults
+from sluicegate.domain.validation import MOST_FAULTS, did_you_mean, find_faults
 
 
 class Leaf(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,6 +61,33 @@ def test_it_finds_a_fault_exactly_when_msgspec_does(value: Any) -> None:
     except msgspec.ValidationError:
         is_sound = False
     assert (find_faults(value, Tree) == []) is is_sound
+
+
+def test_a_hostile_value_costs_little_and_gives_a_short_answer() -> None:
+    many = {"leaves": [{"colour": 1}] * 100_000, **{f"field{n}": n for n in range(10_000)}}
+    found = find_faults(many, Tree)
+    assert len(found) == MOST_FAULTS + 1
+    assert "more faults" in found[-1].message
+    (long,) = find_faults({"leaves": [{"colour": "red"}], "n" * 100_000: 1}, Tree)
+    assert len(str(long)) < 500
+    (wide,) = find_faults({"leaves": [{"colour": "red"}], "note": ["x" * 100_000]}, Tree)
+    assert str(wide) == "note: expected str, got an array of 1 items"
+
+
+def test_a_list_that_is_too_long_is_refused_without_a_look_inside() -> None:
+    class Short(msgspec.Struct):
+        leaves: Annotated[list[Leaf], Meta(max_length=2)]
+
+    (fault,) = find_faults({"leaves": [{"colour": "nope"}] * 3}, Short)
+    assert fault.path == "leaves"
+    assert "length <= 2" in fault.message
+
+
+def test_deep_nesting_is_a_fault_and_no_crash() -> None:
+    value: Any = []
+    for _ in range(100_000):
+        value = [value]
+    assert find_faults({"leaves": [{"colour": "red"}], "note": value}, Tree)
 
 
 def test_a_near_word_is_suggested_and_else_the_few_known_ones() -> None:

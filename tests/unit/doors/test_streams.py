@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from sluicegate.backends.events import read_events
+from sluicegate.backends.events import EventReader
 from sluicegate.doors.relay import TokenScan
 from sluicegate.doors.streams import sse, while_connected, with_heartbeats
 
@@ -122,7 +122,11 @@ def test_events_are_the_same_however_the_bytes_are_cut(places: list[int]) -> Non
             for piece in cut(STREAM, places):
                 yield piece
 
-        return [data async for data in read_events(pieces())]
+        reader = EventReader(pieces())
+        found = [data async for data in reader]
+        assert reader.is_done
+        await reader.finish()
+        return found
 
     found = asyncio.run(read())
     assert len(found) == 4

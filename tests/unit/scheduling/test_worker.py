@@ -126,6 +126,7 @@ def test_a_worker_whose_model_hangs_ends_so_that_another_takes_its_place(on_floo
         await worker.run()
         assert (await floor.store.get(TENANT, first.id)).state == "scheduled"
         assert (await floor.store.get(TENANT, second.id)).state == "queued"
+        assert worker.gave_up
 
     on_floor(scenario)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from sluicegate.backends.events import read_events
+from sluicegate.backends.events import EventReader
 from sluicegate.domain.clock import Clock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.ids import RequestId
@@ -171,6 +171,7 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Delta = msgspec.field(default_factory=_Delta)
     message: _Delta = msgspec.field(default_factory=_Delta)
+    finish_reason: str | None = None
 
 
 class _Completion(msgspec.Struct):
@@ -200,13 +201,18 @@ class _Events:
         self._started = started
 
     async def render(self, relayed: Relayed, outlet: Outlet) -> None:
-        """Translate the backend's events one by one."""
+        """Translate the backend's events one by one. Raises `BackendFailed` when they end before the answer does."""
+        if not relayed.content_type.startswith("text/event-stream"):
+            raise BackendFailed(f'the backend sent "{relayed.content_type[:80]}" where events were asked for')
         await outlet.head(SSE_HEADERS)
         usage: _UsageWords | None = None
         counted = 0
-        async for data in read_events(relayed.pieces()):
+        events = EventReader(relayed.pieces())
+        is_whole = False
+        async for data in events:
             chunk = _decode(data)
             usage = chunk.usage or usage
+            is_whole = is_whole or any(choice.finish_reason for choice in chunk.choices)
             content = "".join(choice.delta.content or "" for choice in chunk.choices)
             if content:
                 counted += 1
@@ -215,6 +221,8 @@ class _Events:
                         "chat.completion.chunk", {"model": self._order.model, "content": content, "done": False}
                     )
                 )
+        if not (is_whole or events.is_done):
+            raise BackendFailed("the backend ended its answer before it was complete")
         done = {
             "model": self._order.model,
             "totalDuration": int((self._clock.monotonic() - self._started) * 1e9),
@@ -222,6 +230,7 @@ class _Events:
             "done": True,
         }
         await outlet.piece(self._event("chat.completion.done", done), more=False)
+        await events.finish()
 
     def broken(self, error: SluicegateError) -> bytes:
         """The error event."""

@@ -8,20 +8,20 @@ import msgspec
 from msgspec import Meta
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from sluicegate.domain.asset import Asset
 from sluicegate.domain.generation import OutputFormat
 from sluicegate.domain.ids import AssetId
-from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response, too_large
+from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
 from sluicegate.doors.jobs.rendering import AssetView, view_asset
 from sluicegate.doors.streams import StreamAnswer
-from sluicegate.errors import Fault, InvalidInput, MalformedBody
+from sluicegate.errors import Fault, InvalidInput, MalformedBody, StoreUnavailable
 from sluicegate.results.assets import Assets
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
 _CHUNK = 65_536
+_TAIL = 16
 _SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "sandbox; default-src 'none'",
@@ -92,14 +92,11 @@ class AssetsDoor:
 
     async def upload(self, call: Call) -> Answer:
         """Store a picture."""
-        declared = call.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._max_upload_bytes:
-            raise too_large(int(declared), self._max_upload_bytes, "server.max_upload_bytes")
         kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
             asset = await self._upload_form(call)
         else:
-            asset = await self._assets.accept_upload(call.principal.tenant, self._limited(call), field="body")
+            asset = await self._assets.accept_upload(call.principal.tenant, self._body(call), field="body")
         view = view_asset(asset, call.base_url)
         return json_response(view, 201, {"location": view.url})
 
@@ -124,7 +121,8 @@ class AssetsDoor:
         headers["content-length"] = str(length)
         if status == 206:
             headers["content-range"] = f"bytes {start}-{start + length - 1}/{asset.size_bytes}"
-        return StreamAnswer(_stream(self._assets, asset, start, length), status=status, headers=headers)
+        chunks = await _begun(self._assets.stream(asset, start, length))
+        return StreamAnswer(chunks, status=status, headers=headers)
 
     async def thumbnail(self, call: Call) -> Answer:
         """A small version, made anew; the ETag spares the making."""
@@ -147,9 +145,15 @@ class AssetsDoor:
 
     async def _upload_form(self, call: Call) -> Asset:
         try:
-            form = await MultiPartParser(call.headers, self._limited(call), max_files=1, max_fields=8).parse()
+            end = _Tail(self._body(call))
+            form = await MultiPartParser(call.headers, end.pieces(), max_files=1, max_fields=8).parse()
         except MultiPartException as error:
             raise MalformedBody(f"the form cannot be read: {error.message}") from None
+        except OSError as error:
+            raise StoreUnavailable(f"there is no room for the upload: {error.strerror}") from error
+        if not end.is_closed:
+            await form.close()
+            raise MalformedBody("the form ended early: its closing boundary is missing")
         try:
             file = form.get("file") or form.get("image")
             if not isinstance(file, UploadFile):
@@ -163,23 +167,39 @@ class AssetsDoor:
         while piece := await file.read(_CHUNK):
             yield piece
 
-    async def _limited(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """The body's pieces. Raises `BodyTooLarge` and, when it is cut short, `MalformedBody`."""
-        size = 0
-        try:
-            async for piece in call.request.stream():
-                size += len(piece)
-                if size > self._max_upload_bytes:
-                    raise too_large(size, self._max_upload_bytes, "server.max_upload_bytes")
-                if piece:
-                    yield piece
-        except ClientDisconnect:
-            raise MalformedBody("the upload ended early: the connection was closed") from None
+    def _body(self, call: Call) -> AsyncGenerator[bytes, None]:
+        return call.pieces(self._max_upload_bytes, "server.max_upload_bytes")
 
 
-async def _stream(assets: Assets, asset: Asset, start: int, length: int) -> AsyncGenerator[bytes, None]:
-    async for chunk in assets.stream(asset, start, length):
-        yield chunk
+class _Tail:
+    """Watches the pieces of a form go by and remembers whether the last of them closed it."""
+
+    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
+        self._source = source
+        self._tail = b""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the body ended with a closing boundary (RFC 2046: two hyphens)."""
+        return self._tail.rstrip().endswith(b"--")
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The pieces, unchanged."""
+        async for piece in self._source:
+            self._tail = (self._tail + piece)[-_TAIL:]
+            yield piece
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The chunks, the first of them already read: bytes that are gone are told before the head is sent."""
+    first = await anext(chunks, b"")
+
+    async def rest() -> AsyncGenerator[bytes, None]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return rest()
 
 
 def _matches(call: Call, etag: str) -> bool:

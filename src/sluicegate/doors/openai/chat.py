@@ -14,11 +14,39 @@ from sluicegate.doors.streams import SSE_HEADERS, sse
 from sluicegate.errors import SluicegateError, UnknownModel
 
 
+class ContentPart(msgspec.Struct, frozen=True):
+    """A part of a message: text, a picture, sound. Fields that we do not name are passed on, here and below."""
+
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made in an earlier turn."""
+
+    id: str
+    type: Annotated[str, Meta(min_length=1, max_length=64)] = "function"
+
+
+class ToolFunction(msgspec.Struct, frozen=True):
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """Something that the model may use."""
+
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
+    function: ToolFunction | None = None
+
+
 class ChatMessage(msgspec.Struct, frozen=True):
-    """One turn. Fields that we do not name are passed on."""
+    """One turn."""
 
     role: Annotated[str, Meta(min_length=1, max_length=32)]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,15 +58,15 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     user: str | None = None
     stream_options: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Tool] | None = None
 
 
 class ChatDoor:

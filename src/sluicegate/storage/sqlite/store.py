@@ -81,6 +81,10 @@ class SqliteStore:
         """Store a job, or replay the one of the same key. Raises `IdempotencyMismatch`; `Conflict` for a used id."""
         return await self._write(lambda session: submission.submit(session, new, idempotency))
 
+    async def replay(self, tenant: Tenant, idempotency: Idempotency) -> Job | None:
+        """The job of the same key, or None. Raises `IdempotencyMismatch`."""
+        return await self._read(lambda session: submission.replay(session, tenant, idempotency))
+
     async def get(self, tenant: Tenant, job: JobId) -> Job:
         """The tenant's job; raises `UnknownJob`."""
         return await self._read(lambda session: reading.get(session, tenant, job))

@@ -5,7 +5,7 @@ import sqlite3
 from sluicegate.domain.generation import IMAGE_FIELDS
 from sluicegate.domain.ids import JobId, Tenant
 from sluicegate.domain.job import Idempotency, Job, NewJob, Submission
-from sluicegate.errors import Conflict, IdempotencyMismatch
+from sluicegate.errors import Conflict, IdempotencyMismatch, UnknownAsset
 from sluicegate.storage.sqlite.reading import full_job, job_row, tenants_row
 from sluicegate.storage.sqlite.rows import to_json
 from sluicegate.storage.sqlite.session import Session
@@ -25,6 +25,12 @@ def submit(session: Session, new: NewJob, idempotency: Idempotency | None) -> Su
     if idempotency is not None:
         session.change("idempotency_put", tenant=new.tenant, key=idempotency.key, digest=idempotency.digest, job=new.id)
     return Submission(full_job(session, job_row(session, new.id)), replayed=False)
+
+
+def replay(session: Session, tenant: Tenant, idempotency: Idempotency) -> Job | None:
+    """The job that came with the same key, if any."""
+    earlier = _earlier(session, tenant, idempotency)
+    return full_job(session, job_row(session, earlier)) if earlier is not None else None
 
 
 def _earlier(session: Session, tenant: Tenant, idempotency: Idempotency) -> JobId | None:
@@ -56,8 +62,12 @@ def _insert(session: Session, new: NewJob) -> None:
     except sqlite3.IntegrityError as error:
         raise Conflict(f'job "{new.id}" cannot be stored: {error}; use a new id and max_attempts >= 1') from error
     for field in IMAGE_FIELDS:
-        if isinstance(value := new.input.get(field), str) and value.startswith("asset_"):
-            session.change("asset_pin", asset=value, job=new.id, tenant=new.tenant)
+        value = new.input.get(field)
+        if not (isinstance(value, str) and value.startswith("asset_")):
+            continue
+        if session.first("asset_of_tenant", id=value, tenant=new.tenant) is None:
+            raise UnknownAsset(f'{field}: no asset "{value}"; upload it first')
+        session.change("asset_pin", asset=value, job=new.id, tenant=new.tenant)
     append_event(session, new.id, "job.queued", {"status": "queued"})
 
 

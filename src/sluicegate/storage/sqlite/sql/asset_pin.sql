@@ -1,4 +1,4 @@
--- Keep a tenant's asset for as long as the job lives; nothing happens when the tenant has no such asset.
+-- Keep a tenant's asset for as long as the job lives.
 INSERT INTO job_asset (asset, job)
 SELECT id, :job FROM asset WHERE id = :asset AND tenant = :tenant
 ON CONFLICT (asset, job) DO NOTHING;
