@@ -100,6 +100,14 @@ class WorkerSettings(_Section, frozen=True, kw_only=True):
     )
 
 
+class ResultsSettings(_Section, frozen=True, kw_only=True):
+    """What is made."""
+
+    prompts_in_pictures: Annotated[
+        bool, Meta(description="Let a PNG carry the prompt that made it, beside its model, seed and steps.")
+    ] = False
+
+
 class ObservabilitySettings(_Section, frozen=True, kw_only=True):
     """Logs."""
 
@@ -130,6 +138,7 @@ class Settings(_Section, frozen=True, kw_only=True):
         tuple[BackendSettings, ...], Meta(description="Who does the work; absent: the built-in models.")
     ] = msgspec.field(default_factory=_default_backends)
     worker: WorkerSettings = WorkerSettings()
+    results: ResultsSettings = ResultsSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
 
     @property

@@ -22,7 +22,7 @@ Stage = Callable[[Scene], None]
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Plays a scene with a started backend of the kind and one of its models."""
     if request.param == "local-llm":
-        yield lambda scene: _play(LocalLLMBackend(BackendSettings(name="b", kind="local-llm", threads=2)), scene)
+        yield lambda scene: _play(LocalLLMBackend(BackendSettings(name="b", kind="local-llm")), scene)
         return
     with scripted_upstream("steady") as upstream:
         yield lambda scene: _play(OpenAIBackend(BackendSettings(name="b", kind="openai", url=upstream.url)), scene)

@@ -36,7 +36,7 @@ def a_picture(width: int = 48, height: int = 40) -> bytes:
 def a_request(card: ModelCard) -> PictureRequest:
     task = next(task for task in card.tasks if task != "chat")
     inputs: dict[str, TaskInput] = {
-        "text-to-image": TextToImage(prompt="a red apple", width=64, height=64, steps=2),
+        "text-to-image": TextToImage(prompt="a red apple", steps=4),
         "image-to-image": ImageToImage(image="given", prompt="a red apple"),
         "stylize": Stylize(image="given", style=3),
         "upscale": Upscale(image="given"),

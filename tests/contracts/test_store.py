@@ -9,7 +9,7 @@ import pytest
 from sluicegate.domain.asset import Asset
 from sluicegate.domain.event import TERMINAL_EVENTS
 from sluicegate.domain.ids import JobId, Tenant, WorkerId, new_asset_id, new_job_id
-from sluicegate.domain.job import Claim, Idempotency, JobError, Lease, NewJob, Progress, Verdict
+from sluicegate.domain.job import Claim, Idempotency, JobError, Lease, NewJob, Preview, Progress, Verdict
 from sluicegate.errors import Conflict, IdempotencyMismatch, UnknownAsset, UnknownJob
 from sluicegate.storage.contracts import JobQuery, QueueCount, Store, Success
 from sluicegate.testing import ManualClock
@@ -116,6 +116,26 @@ def test_the_same_key_and_body_replay_the_first_job(play: Play, clock: ManualClo
         other = await store.submit(new_job(tenant=BERT), Idempotency("k", "other body"))
         assert not other.replayed
         assert len(await store.list(ANNA, JobQuery())) == 1
+
+    play(scenario)
+
+
+def test_previews_are_events_of_a_job_that_is_held_and_details_stay_with_it(play: Play) -> None:
+    async def scenario(store: Store) -> None:
+        await store.submit(new_job())
+        claim = await claimed(store)
+        shown = Preview(index=0, step=4, steps=20, image="data:image/webp;base64,AAAA")
+        assert await store.preview(claim.lease, shown)
+        assert not await store.preview(Lease(claim.job.id, claim.lease.fence + 1), shown)
+        details = {"unknown_words": ["zorgle"], "recipe": {"seeds": [7]}}
+        assert await store.succeed(
+            claim.lease, Success(outputs=(), backend="b", execution_seconds=1.0, details=details)
+        )
+        assert not await store.preview(claim.lease, shown)
+        events = await store.events(claim.job.id, 0)
+        assert [event.kind for event in events] == ["job.queued", "job.running", "job.preview", "job.succeeded"]
+        assert events[2].data["image"] == shown.image
+        assert (await store.get(ANNA, claim.job.id)).details == details
 
     play(scenario)
 

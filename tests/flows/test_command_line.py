@@ -78,7 +78,8 @@ def test_chat_with_an_unknown_model_names_those_that_exist(gateway: RunningGatew
         (["--style-image", "in.png"], "same-style.webp", (64, 48)),
         (["--scale", "2"], "large.jpg", (128, 96)),
         (["--model", "realesrgan-x4"], "larger.png", (256, 192)),
-        (["a river", "--seed", "3"], "river.png", (64, 48)),
+        (["a river", "--seed", "3"], "river.png", (128, 128)),
+        (["a river", "--model", "style-transfer"], "river-in-style.png", (64, 48)),
     ],
 )
 def test_generate_saves_what_was_asked_for(

@@ -25,6 +25,8 @@ from sluicegate.doors.exchanges import Exchanges
 from sluicegate.doors.jobs.assets import AssetsDoor
 from sluicegate.doors.jobs.jobs import JobsDoor
 from sluicegate.doors.openai.chat import ChatDoor
+from sluicegate.doors.openai.image_answers import ImageAnswers
+from sluicegate.doors.openai.images import ImagesDoor
 from sluicegate.doors.openai.models import ModelsDoor
 from sluicegate.doors.operation.openapi import DocsDoor
 from sluicegate.doors.operation.operation import WORKER_SEEN_SECONDS, OperationDoor
@@ -45,6 +47,8 @@ from sluicegate.supervision import StreamName, SupervisedProcess
 _log = Log("sluicegate.gateway")
 _BACKLOG = 2_048
 _STOP_MARGIN_SECONDS = 2.0
+_ANSWER_MARGIN_SECONDS = 60.0
+"""How much longer than a job may run an image call waits for it."""
 
 
 class Gateway:
@@ -70,9 +74,18 @@ class Gateway:
         picture_cards = [card for backend in self._pictures for card in backend.cards()]
         attempts = settings.worker.max_attempts
         self._intake = Intake(self._store, assets, self._signals, picture_cards, max_attempts=attempts)
+        image_answers = ImageAnswers(
+            self._store,
+            self._feed,
+            self._signals,
+            assets,
+            clock,
+            wait_seconds=settings.worker.job_timeout_seconds + _ANSWER_MARGIN_SECONDS,
+        )
         docs = DocsDoor()
         doors = (
             ChatDoor(relay, picture_cards),
+            ImagesDoor(self._intake, assets, image_answers, max_upload_bytes=settings.server.max_upload_bytes),
             ModelsDoor(self.cards, clock.now()),
             SimpleChatDoor(relay, self._exchanges, self._fleet.cards, clock),
             JobsDoor(self._intake, self._store, self._feed, self._signals),

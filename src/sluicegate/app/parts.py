@@ -76,4 +76,6 @@ def picture_backends(settings: Settings) -> list[PictureBackend]:
     """The picture backends; models load when first used."""
     from sluicegate.backends.local_image import LocalImage
 
-    return [LocalImage(backend) for backend in settings.backends if backend.kind == "local-image"]
+    notes_prompts = settings.results.prompts_in_pictures
+    local = (backend for backend in settings.backends if backend.kind == "local-image")
+    return [LocalImage(backend, notes_prompts=notes_prompts) for backend in local]

@@ -1,7 +1,7 @@
 """The two contracts that adapters fulfil: chat backends relay bytes, picture backends make pictures."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -87,6 +87,8 @@ class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
 
     pictures: tuple[Picture, ...]
     degraded: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+    """See `Success` in storage/contracts."""
 
 
 class PictureBackend(Protocol):

@@ -7,7 +7,7 @@ import msgspec
 from sluicegate.domain.ids import JobId
 
 EventKind = Literal[
-    "job.queued", "job.running", "job.retrying", "job.canceling",
+    "job.queued", "job.running", "job.preview", "job.retrying", "job.canceling",
     "job.succeeded", "job.failed", "job.canceled", "job.expired",
 ]  # fmt: skip
 TERMINAL_EVENTS: frozenset[str] = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})

@@ -16,6 +16,9 @@ ImageRef = Annotated[str, Meta(min_length=1, description="An asset id, a data UR
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Prompt = Annotated[str, Meta(min_length=1, max_length=32_000)]
 Side = Annotated[int, Meta(ge=16, le=4096)]
+Count = Annotated[int, Meta(ge=1, le=10, description="Pictures to make; each has the seed after the last one's.")]
+Seed = Annotated[int, Meta(ge=0, le=2**53 - 1, description="The same seed gives the same picture.")]
+Previews = Annotated[int, Meta(ge=0, le=3, description="Pictures in the making to show as `job.preview` events.")]
 STYLE_COUNT = 26
 StyleNumber = Annotated[int, Meta(ge=0, le=STYLE_COUNT - 1)]
 _BLEND_PART = r"\s*(1?\d|2[0-5])\s*(:\s*\d{0,4}\.?\d{1,4}\s*)?"
@@ -44,8 +47,9 @@ class TextToImage(_Input, frozen=True, kw_only=True):
     height: Side | None = None
     steps: Annotated[int, Meta(ge=1, le=150)] | None = None
     guidance: Annotated[float, Meta(ge=0, le=30)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
-    n: Annotated[int, Meta(ge=1, le=10)] = 1
+    seed: Seed | None = None
+    n: Count = 1
+    previews: Previews = 3
 
 
 class ImageToImage(_Input, frozen=True, kw_only=True):
@@ -54,12 +58,17 @@ class ImageToImage(_Input, frozen=True, kw_only=True):
     image: ImageRef
     prompt: Annotated[str, Meta(max_length=32_000)] = ""
     negative_prompt: Annotated[str, Meta(max_length=32_000)] = ""
-    strength: Unit = 1.0
+    strength: Unit | None = None
+    """None: what is usual for the model."""
     style: StyleNumber | StyleBlend | None = None
     style_image: ImageRef | None = None
     steps: Annotated[int, Meta(ge=1, le=150)] | None = None
     guidance: Annotated[float, Meta(ge=0, le=30)] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
+    width: Side | None = None
+    height: Side | None = None
+    seed: Seed | None = None
+    n: Count = 1
+    previews: Previews = 3
 
 
 class Stylize(_Input, frozen=True, kw_only=True):
@@ -99,3 +108,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     max_pixels: int | None = None
     """The most input pixels (width × height) that the model takes."""
     scale: int | None = None
+    sizes: tuple[int, ...] = ()
+    """Sides, in pixels, of the square pictures that it makes; empty: the input's own size."""
+    steps: tuple[int, int] | None = None
+    """Fewest and most steps, for a model that draws from noise; None for any other."""
+    strength: float = 1.0
+    """What is usual for image-to-image."""

@@ -43,12 +43,25 @@ def shown_status(state: JobState) -> JobStatus:
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far running work is: `value` 0–1, and steps where the model has them."""
+    """How far running work is: `value` 0–1, and steps where the model has them.
+
+    `preview`, a data URL, is what the picture will be as far as can be told; it goes its own way, as a `Preview`.
+    """
 
     value: float
     step: int | None = None
     steps: int | None = None
     message: str = ""
+    preview: str | None = None
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a picture in the making will be, as far as can be told: `image` is a data URL. `index` counts from 0."""
+
+    index: int
+    step: int
+    steps: int
+    image: str
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +121,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[Output, ...]
     error: JobError | None
     degraded: tuple[str, ...]
+    details: dict[str, Any]
+    """What the model said of its work; see `Success` in storage/contracts."""
     metadata: dict[str, Any]
     progress: Progress | None
     """The latest report of the running attempt; None before the first."""

@@ -101,6 +101,13 @@ class Call:
         body = await self.body()
         return decode_body(body, kind), body
 
+    def idempotency_key(self) -> str | None:
+        """The caller's Idempotency-Key. Raises `InvalidInput` for one that cannot be stored."""
+        key = self.headers.get("idempotency-key")
+        if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
+            raise InvalidInput.of(Fault("Idempotency-Key", f"{len(key)} characters", "send 1 to 255 printable ones"))
+        return key
+
     def query(self, kind: type[T]) -> T:
         """The query string as a `kind`, texts converted. Raises `InvalidInput` with every fault."""
         values: dict[str, str] = dict(self.request.query_params)

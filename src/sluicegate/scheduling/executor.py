@@ -6,6 +6,7 @@ Running work is told to stop through `Reins`: the worker sets a word, and the ne
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
@@ -16,7 +17,7 @@ from sluicegate.backends.backend import PictureBackend, PictureRequest, PictureR
 from sluicegate.domain.clock import Clock
 from sluicegate.domain.generation import IMAGE_FIELDS, TASK_INPUTS, Task
 from sluicegate.domain.ids import AssetId
-from sluicegate.domain.job import Claim, Job, JobError, Lease, Progress
+from sluicegate.domain.job import Claim, Job, JobError, Lease, Preview, Progress
 from sluicegate.errors import (
     BackendError,
     BackendRefused,
@@ -35,6 +36,8 @@ from sluicegate.storage.contracts import JobStore, Signals, Success
 
 Word = Literal["cancel", "expire", "lost", "drain", "timeout"]
 Outcome = Literal["succeeded", "failed", "timed out", "withdrawn", "handed back", "lost"]
+PREVIEW_SECONDS = 0.05
+"""How soon a preview is passed on."""
 PROGRESS_SECONDS = 0.5
 """Progress is written at most this often; the last report of a run is its result."""
 
@@ -47,6 +50,8 @@ class Reins:
         self._lock = threading.Lock()
         self._word: Word | None = None
         self._latest: Progress | None = None
+        self._previews: list[Preview] = []
+        self._shown = 0
 
     @property
     def lease(self) -> Lease:
@@ -67,8 +72,19 @@ class Reins:
     def report(self, progress: Progress) -> None:
         """Called by the work at every step, from any thread. Raises `JobCanceled` or `LeaseLost`."""
         with self._lock:
+            if progress.preview is not None:
+                step, steps = progress.step or 0, progress.steps or 0
+                self._previews.append(Preview(index=self._shown, step=step, steps=steps, image=progress.preview))
+                self._shown += 1
+                progress = msgspec.structs.replace(progress, preview=None)
             self._latest = progress
         self.check()
+
+    def take_previews(self) -> list[Preview]:
+        """The previews that were not taken yet, in order."""
+        with self._lock:
+            taken, self._previews = self._previews, []
+            return taken
 
     def check(self) -> None:
         """Raise when the work must stop."""
@@ -116,6 +132,7 @@ class Executor:
         reporter = asyncio.create_task(self._report_progress(reins))
         try:
             result = await self._run(job, reins)
+            await self._tell_previews(reins)
             seconds = self._clock.monotonic() - started
             ended = await self._persist(reins, lambda: self._succeed(reins.lease, job, result, seconds))
             outcome: Outcome = "succeeded" if ended else "lost"
@@ -168,6 +185,7 @@ class Executor:
             backend=self._backends[job.model].name,
             execution_seconds=seconds,
             degraded=result.degraded,
+            details=result.details,
         )
         return await self._jobs.succeed(lease, success)
 
@@ -209,9 +227,23 @@ class Executor:
                 self._log.warning("the store is away, the result waits", job=reins.lease.job, reason=error.message)
                 await asyncio.sleep(backoff_seconds(attempt, base=0.2, cap=5.0))
 
+    async def _tell_previews(self, reins: Reins) -> None:
+        """Store the previews that have come; like progress, they are worth no job."""
+        previews = reins.take_previews()
+        with contextlib.suppress(StoreUnavailable):
+            for preview in previews:
+                await self._jobs.preview(reins.lease, preview)
+        if previews:
+            self._signals.notify("events")
+
     async def _report_progress(self, reins: Reins) -> None:
+        reported = -PROGRESS_SECONDS
         while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
+            await asyncio.sleep(PREVIEW_SECONDS)
+            await self._tell_previews(reins)
+            if self._clock.monotonic() - reported < PROGRESS_SECONDS:
+                continue
+            reported = self._clock.monotonic()
             progress = reins.take_progress()
             if progress is not None:
                 try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -9,7 +10,16 @@ import msgspec
 from msgspec import Meta
 
 from sluicegate.domain.asset import Picture
-from sluicegate.domain.generation import IMAGE_FIELDS, TASK_INPUTS, ModelCard, Task, TaskInput, Upscale
+from sluicegate.domain.generation import (
+    IMAGE_FIELDS,
+    TASK_INPUTS,
+    ImageToImage,
+    ModelCard,
+    Task,
+    TaskInput,
+    TextToImage,
+    Upscale,
+)
 from sluicegate.domain.ids import AssetId, Tenant, new_job_id
 from sluicegate.domain.job import Idempotency, NewJob, Submission
 from sluicegate.domain.validation import did_you_mean, find_faults
@@ -74,7 +84,7 @@ class Intake:
                 return Submission(earlier, replayed=True)
         _check_metadata(request.metadata)
         card, task = self._choose(request)
-        task_input = _decode_input(request.input, task)
+        task_input = _complete(card, _decode_input(request.input, task))
         _check_against(card, task_input)
         resolved, created = await self._take_pictures_in(tenant, card, task_input)
         try:
@@ -191,8 +201,39 @@ def _decode_input(value: Mapping[str, Any], task: Task) -> TaskInput:
         raise InvalidInput.of(*faults) from None
 
 
+def _complete(card: ModelCard, task_input: TaskInput) -> TaskInput:
+    """Choose now what the caller left open: the job then holds all that is needed to make its pictures again."""
+    chosen: dict[str, Any] = {}
+    if isinstance(task_input, ImageToImage) and task_input.strength is None:
+        chosen["strength"] = card.strength
+    if card.steps is not None and isinstance(task_input, TextToImage | ImageToImage) and task_input.seed is None:
+        chosen["seed"] = secrets.randbelow(2**32)
+    return msgspec.structs.replace(task_input, **chosen)
+
+
+def _check_drawing(card: ModelCard, asked: TextToImage | ImageToImage) -> Iterator[Fault]:
+    """Faults of what a model that draws from words is asked for."""
+    if card.steps is None:
+        return
+    if not asked.prompt.strip():
+        yield Fault("input.prompt", "is empty or holds only blanks", "say what to draw")
+    least, most = card.steps
+    if asked.steps is not None and not least <= asked.steps <= most:
+        yield Fault(
+            "input.steps", f"{card.id} takes {least} to {most}, got {asked.steps}", "leave it out for the usual"
+        )
+    width, height = asked.width or asked.height, asked.height or asked.width
+    if width != height or (width is not None and width not in card.sizes):
+        sizes = ", ".join(f"{side}x{side}" for side in card.sizes)
+        yield Fault("input.width", f"{card.id} does not make {width}x{height}", f"sizes: {sizes}")
+
+
 def _check_against(card: ModelCard, task_input: TaskInput) -> None:
     """Rules that need the model: an upscaler has one factor; a style is given once."""
+    if isinstance(task_input, TextToImage | ImageToImage):
+        faults = list(_check_drawing(card, task_input))
+        if faults:
+            raise InvalidInput.of(*faults)
     if isinstance(task_input, Upscale) and card.scale is not None and task_input.scale not in (None, card.scale):
         fault = Fault("input.scale", f"{card.id} enlarges by {card.scale}, not {task_input.scale}", "leave scale out")
         raise InvalidInput.of(fault)

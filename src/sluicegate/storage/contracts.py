@@ -8,7 +8,7 @@ Failure: when the store does not answer, is locked or is full, every method rais
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -24,6 +24,7 @@ from sluicegate.domain.job import (
     JobStatus,
     Lease,
     NewJob,
+    Preview,
     Progress,
     Recovery,
     Submission,
@@ -67,6 +68,8 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     execution_seconds: float
     degraded: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+    """What the model says of its work: `unknown_words`, and the `recipe` to make the pictures again."""
 
 
 class JobStore(Protocol):
@@ -107,6 +110,10 @@ class JobStore(Protocol):
 
     async def report(self, lease: Lease, progress: Progress) -> None:
         """Record the latest progress; ignored when the lease is stale."""
+        ...
+
+    async def preview(self, lease: Lease, preview: Preview) -> bool:
+        """Add a preview to the job's events as ``job.preview``. False: stale lease, nothing was written."""
         ...
 
     async def succeed(self, lease: Lease, success: Success) -> bool:

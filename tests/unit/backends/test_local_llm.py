@@ -23,7 +23,7 @@ from sluicegate.errors import BackendFailed, BackendUnavailable, InvalidSettings
 from sluicegate.scheduling.balancer import Balancer
 from sluicegate.settings import BackendSettings
 
-SETTINGS = BackendSettings(name="local-llm", kind="local-llm", threads=2)
+SETTINGS = BackendSettings(name="local-llm", kind="local-llm")
 
 
 def body(tokens: int) -> bytes:

@@ -18,6 +18,7 @@ PULSE_SECONDS = 0.25
 GRACE_SECONDS = 0.5
 """How long a canceled job waits for its thread to stop; what cannot be broken off ends alone and is discarded."""
 
+SPROUT = "sprout"
 STYLE_TRANSFER, UPSCALE_2, UPSCALE_4 = "style-transfer", "realesrgan-x2", "realesrgan-x4"
 STYLE_TRANSFER_PIXELS = 3 * 2**22
 """4096 x 3072: what most telephones photograph."""
@@ -36,10 +37,13 @@ class LocalImage:
 
     kind = "local-image"
 
-    def __init__(self, settings: BackendSettings) -> None:
-        """Raises `InvalidSettings` when `settings.models` names a model that is not built in."""
+    def __init__(self, settings: BackendSettings, *, notes_prompts: bool = False) -> None:
+        """`notes_prompts` lets pictures carry the prompt that made them.
+
+        Raises `InvalidSettings` when `settings.models` names a model that is not built in."""
         self.name = settings.name
         self._threads = settings.threads
+        self._notes_prompts = notes_prompts
         self._cards = {card.id: card for card in _choose(settings)}
         self._models: dict[str, _Model] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=settings.name)
@@ -103,7 +107,7 @@ class LocalImage:
             work.check()
             model = self._models.get(card.id)
             if model is None:
-                model = self._models[card.id] = _load(card, self._threads)
+                model = self._models[card.id] = _load(card, self._threads, notes_prompts=self._notes_prompts)
             return model.run(request, work)
         except SluicegateError:
             raise
@@ -153,12 +157,26 @@ def _built_in(backend: str) -> tuple[ModelCard, ...]:
         )
         for model, scale in ((UPSCALE_2, 2), (UPSCALE_4, 4))
     ]
-    return (painter, *enlargers)
+    drawer = ModelCard(
+        id=SPROUT,
+        tasks=("text-to-image", "image-to-image"),
+        backend=backend,
+        description="Draws small pictures of things from their names, on a transparent ground.",
+        max_pixels=STYLE_TRANSFER_PIXELS,
+        sizes=(128, 256, 512, 1024),
+        steps=(4, 50),
+        strength=0.6,
+    )
+    return (drawer, painter, *enlargers)
 
 
-def _load(card: ModelCard, threads: int) -> _Model:
+def _load(card: ModelCard, threads: int, *, notes_prompts: bool) -> _Model:
     """Import and construct a model; seconds, and the heavy libraries, are spent here."""
     assert card.max_pixels is not None
+    if card.id == SPROUT:
+        from sluicegate.backends.local_image.drawing import Drawer
+
+        return Drawer(threads, card.max_pixels, notes_prompts=notes_prompts)
     if card.scale is None:
         from sluicegate.backends.local_image.style_transfer import StyleTransfer
 

@@ -1,7 +1,7 @@
 """Between encoded pictures and arrays of 8-bit pixels."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,9 +73,16 @@ def decode(data: bytes, *, field: str, max_pixels: int) -> Pixels:
     )
 
 
-def encode(pixels: Pixels, form: OutputFormat, *, check: Callable[[], None] = lambda: None) -> Picture:
-    """Encode without metadata; equal pixels give equal bytes. JPEG has no alpha: it is laid on white.
+def encode(
+    pixels: Pixels,
+    form: OutputFormat,
+    *,
+    check: Callable[[], None] = lambda: None,
+    notes: Mapping[str, str] | None = None,
+) -> Picture:
+    """Encode; equal pixels and notes give equal bytes. JPEG has no alpha: it is laid on white.
 
+    `notes` become text chunks of a PNG; other formats carry none, and nothing of an input is ever carried over.
     `check` is called now and then while bytes are written; whatever it raises ends the encoding.
     """
     image = Image.fromarray(pixels.rgb)
@@ -88,7 +95,10 @@ def encode(pixels: Pixels, form: OutputFormat, *, check: Callable[[], None] = la
     target = _CheckedBytes(check)
     match form:
         case "png":
-            image.save(target, "PNG", compress_level=4)
+            chunks = PngImagePlugin.PngInfo()
+            for name, text in (notes or {}).items():
+                chunks.add_itxt(name, text)
+            image.save(target, "PNG", compress_level=4, pnginfo=chunks)
         case "webp":
             effort = 4 if pixels.width * pixels.height <= _LARGE_PIXELS else 2
             image.save(target, "WEBP", quality=90, method=effort)

@@ -46,16 +46,20 @@ class RealEsrgan:
         picture = pixels.decode(request.images["image"], field="image", max_pixels=self._max_pixels)
         width, height = picture.width * self.scale, picture.height * self.scale
         pixels.refuse_long_sides(width, height, asked.format)
-        rgb = self._enlarge(pixels.visible_rgb(picture), work)
-        alpha = None if picture.alpha is None else pixels.resize(picture.alpha, width, height)
-        made = pixels.encode(pixels.Pixels(rgb, alpha), asked.format, check=work.check)
+        work.plan(tile_count(picture.width, picture.height) + 1, "enlarging")
+        made = pixels.encode(self.enlarge(picture, work), asked.format, check=work.check)
         work.advance()
         return PictureResult(pictures=(made,))
+
+    def enlarge(self, picture: pixels.Pixels, work: Work) -> pixels.Pixels:
+        """The picture `scale` times as large; one step of `work` for each of its `tile_count` tiles."""
+        rgb = self._enlarge(pixels.visible_rgb(picture), work)
+        alpha = None if picture.alpha is None else pixels.resize(picture.alpha, rgb.shape[1], rgb.shape[0])
+        return pixels.Pixels(rgb, alpha)
 
     def _enlarge(self, rgb: pixels.Bytes, work: Work) -> pixels.Bytes:
         height, width = rgb.shape[:2]
         tiles = [(rows, columns) for rows in _spans(height) for columns in _spans(width)]
-        work.plan(len(tiles) + 1, "enlarging")
         edged = np.pad(rgb, ((OVERLAP, OVERLAP), (OVERLAP, OVERLAP), (0, 0)), mode="symmetric")
         scale, inner = self.scale, OVERLAP * self.scale
         result = np.empty((height * scale, width * scale, 3), np.uint8)
@@ -77,6 +81,11 @@ class RealEsrgan:
             raise BackendFailed(f"ncnn failed with code {code} on a tile of {tile.shape[1]} x {tile.shape[0]} pixels")
         made: NDArray[np.float32] = np.array(answer)
         return np.rint(np.clip(made, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def tile_count(width: int, height: int) -> int:
+    """How many tiles a picture is cut into."""
+    return sum(1 for _ in _spans(width)) * sum(1 for _ in _spans(height))
 
 
 def _spans(length: int) -> Iterator[range]:

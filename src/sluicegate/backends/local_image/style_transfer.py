@@ -52,6 +52,7 @@ class StyleTransfer:
         if asked.style is not None and asked.style_image is not None:
             raise BackendRefused("style, style_image: both are given; send one of them")
         weights = _weights(asked)
+        strength = 1.0 if asked.strength is None else asked.strength
         work.plan(3, "reading")
         picture = pixels.decode(request.images["image"], field="image", max_pixels=self._max_pixels)
         pixels.refuse_long_sides(picture.width, picture.height, asked.format)
@@ -60,14 +61,14 @@ class StyleTransfer:
             pattern = pixels.decode(request.images["style_image"], field="style_image", max_pixels=self._max_pixels)
         degraded = _unused(asked, request.model)
         work.advance("painting")
-        if asked.strength > 0:
+        if strength > 0:
             content = pixels.visible_rgb(picture)
             if pattern is not None:
                 painted, note = self._paint_like(content, pixels.visible_rgb(pattern), work)
             else:
                 painted, note = self._paint(content, weights, work)
             degraded += note
-            picture = pixels.Pixels(_mix(content, painted, asked.strength), picture.alpha)
+            picture = pixels.Pixels(_mix(content, painted, strength), picture.alpha)
         work.advance("encoding")
         made = pixels.encode(picture, asked.format, check=work.check)
         work.advance()

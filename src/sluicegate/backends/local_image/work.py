@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from sluicegate.backends.backend import Report
 from sluicegate.domain.job import Progress
 
@@ -31,6 +33,15 @@ class Work:
         steps = self._progress.steps or 1
         step = min((self._progress.step or 0) + 1, steps)
         self._set(Progress(value=step / steps, step=step, steps=steps, message=message))
+
+    def show(self, preview: str) -> None:
+        """Report the latest progress with a preview (a data URL)."""
+        with self._lock:
+            self.check()
+            latest = self._progress
+            self._progress = msgspec.structs.replace(latest, preview=preview)
+            self._call_report()
+            self._progress = latest
 
     def check(self) -> None:
         """Raise what stopped the work, if anything has."""

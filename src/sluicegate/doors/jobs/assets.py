@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
 from sluicegate.domain.asset import Asset
@@ -16,12 +15,11 @@ from sluicegate.domain.ids import AssetId
 from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
 from sluicegate.doors.jobs.rendering import AssetView, view_asset
 from sluicegate.doors.streams import StreamAnswer
-from sluicegate.errors import Fault, InvalidInput, MalformedBody, StoreUnavailable
+from sluicegate.doors.uploads import FORM, content_kind, file_pieces, open_form
+from sluicegate.errors import Fault, InvalidInput
 from sluicegate.results.assets import Assets
 
 _RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
-_CHUNK = 65_536
-_TAIL = 16
 _SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "sandbox; default-src 'none'",
@@ -92,11 +90,11 @@ class AssetsDoor:
 
     async def upload(self, call: Call) -> Answer:
         """Store a picture."""
-        kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "multipart/form-data":
+        if content_kind(call) == FORM:
             asset = await self._upload_form(call)
         else:
-            asset = await self._assets.accept_upload(call.principal.tenant, self._body(call), field="body")
+            body = call.pieces(self._max_upload_bytes, "server.max_upload_bytes")
+            asset = await self._assets.accept_upload(call.principal.tenant, body, field="body")
         view = view_asset(asset, call.base_url)
         return json_response(view, 201, {"location": view.url})
 
@@ -144,50 +142,12 @@ class AssetsDoor:
         return await self._assets.get(call.principal.tenant, AssetId(call.path("asset")))
 
     async def _upload_form(self, call: Call) -> Asset:
-        try:
-            end = _Tail(self._body(call))
-            form = await MultiPartParser(call.headers, end.pieces(), max_files=1, max_fields=8).parse()
-        except MultiPartException as error:
-            raise MalformedBody(f"the form cannot be read: {error.message}") from None
-        except OSError as error:
-            raise StoreUnavailable(f"there is no room for the upload: {error.strerror}") from error
-        if not end.is_closed:
-            await form.close()
-            raise MalformedBody("the form ended early: its closing boundary is missing")
-        try:
+        async with open_form(call, max_bytes=self._max_upload_bytes, max_files=1, max_fields=8) as form:
             file = form.get("file") or form.get("image")
             if not isinstance(file, UploadFile):
                 got = ", ".join(form) or "no fields"
                 raise InvalidInput.of(Fault("file", f"the form has no file of this name ({got})", "-F file=@in.png"))
-            return await self._assets.accept_upload(call.principal.tenant, self._pieces(file), field="file")
-        finally:
-            await form.close()
-
-    async def _pieces(self, file: UploadFile) -> AsyncIterator[bytes]:
-        while piece := await file.read(_CHUNK):
-            yield piece
-
-    def _body(self, call: Call) -> AsyncGenerator[bytes, None]:
-        return call.pieces(self._max_upload_bytes, "server.max_upload_bytes")
-
-
-class _Tail:
-    """Watches the pieces of a form go by and remembers whether the last of them closed it."""
-
-    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
-        self._source = source
-        self._tail = b""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the body ended with a closing boundary (RFC 2046: two hyphens)."""
-        return self._tail.rstrip().endswith(b"--")
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The pieces, unchanged."""
-        async for piece in self._source:
-            self._tail = (self._tail + piece)[-_TAIL:]
-            yield piece
+            return await self._assets.accept_upload(call.principal.tenant, file_pieces(file), field="file")
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

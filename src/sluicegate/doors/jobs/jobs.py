@@ -13,7 +13,7 @@ from sluicegate.domain.job import TERMINAL, JobStatus, Progress
 from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
 from sluicegate.doors.jobs.rendering import JobPage, JobView, view_event, view_job
 from sluicegate.doors.streams import HEARTBEAT, SSE_HEADERS, StreamAnswer, sse, with_heartbeats
-from sluicegate.errors import Fault, InvalidInput, InvalidRequest
+from sluicegate.errors import InvalidRequest
 from sluicegate.notifications.feed import JobFeed
 from sluicegate.scheduling.intake import Intake, JobRequest
 from sluicegate.storage.contracts import JobQuery, JobStore, Signals
@@ -110,7 +110,7 @@ class JobsDoor:
         wait = _preferred_wait(call)
         request, _ = await call.decode(JobRequest)
         tenant = call.principal.tenant
-        submission = await self._intake.submit(tenant, request, _idempotency_key(call))
+        submission = await self._intake.submit(tenant, request, call.idempotency_key())
         job = submission.job
         headers = {"location": f"{call.base_url}/v1/jobs/{job.id}"}
         if submission.replayed:
@@ -164,13 +164,6 @@ def _preferred_wait(call: Call) -> float | None:
     """Seconds of ``Prefer: wait=N`` (RFC 7240), at most 60; None when not asked for."""
     found = _WAIT.search(call.headers.get("prefer", ""))
     return min(float(found.group(1)), MAX_WAIT_SECONDS) if found else None
-
-
-def _idempotency_key(call: Call) -> str | None:
-    key = call.headers.get("idempotency-key")
-    if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
-        raise InvalidInput.of(Fault("Idempotency-Key", f"{len(key)} characters", "send 1 to 255 printable ones"))
-    return key
 
 
 def _last_event_id(call: Call) -> int:

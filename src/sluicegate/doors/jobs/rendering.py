@@ -59,6 +59,11 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     error: JobError | None
     metrics: JobMetrics
     degraded: tuple[str, ...]
+    unknown_words: tuple[str, ...]
+    """Words of the prompt that the model never learnt."""
+    recipe: dict[str, Any]
+    """With `model`, `task` and `input`, all that is needed to make the outputs again, byte for byte."""
+    input: dict[str, Any]
     urls: JobUrls
     metadata: dict[str, Any]
 
@@ -117,6 +122,9 @@ def view_job(job: Job, base_url: str) -> JobView:
             backend=job.backend,
         ),
         degraded=job.degraded,
+        unknown_words=tuple(job.details.get("unknown_words", ())),
+        recipe=job.details.get("recipe", {}),
+        input=job.input,
         urls=JobUrls(self=here, events=f"{here}/events", cancel=f"{here}/cancel"),
         metadata=job.metadata,
     )

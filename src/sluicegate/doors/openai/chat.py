@@ -97,7 +97,7 @@ class ChatDoor:
         card = self._pictures.get(request.model)
         if card is not None:
             tasks = ", ".join(card.tasks)
-            message = f'"{card.id}" does not chat, it does {tasks}; send the work to /v1/jobs'
+            message = f'"{card.id}" does not chat, it does {tasks}; send the work to /v1/jobs or /v1/images'
             raise UnknownModel(message, details={"param": "model"})
         order = Order(
             principal=call.principal,

@@ -10,13 +10,13 @@ from typing import Literal
 import msgspec
 
 from sluicegate.domain.ids import WorkerId
-from sluicegate.domain.job import Claim, JobError, Lease, Output, Progress, Verdict
+from sluicegate.domain.job import Claim, JobError, Lease, Output, Preview, Progress, Verdict
 from sluicegate.storage.contracts import Success
 from sluicegate.storage.sqlite.reading import full_job, is_late, job_row, verdict
 from sluicegate.storage.sqlite.registers import add_asset
 from sluicegate.storage.sqlite.rows import to_json
 from sluicegate.storage.sqlite.session import Session
-from sluicegate.storage.sqlite.transitions import end_attempt, move
+from sluicegate.storage.sqlite.transitions import append_event, end_attempt, move
 
 CLAIM_BUDGET = 100
 """Most late jobs that one claim's transaction expires."""
@@ -105,6 +105,14 @@ def report(session: Session, lease: Lease, progress: Progress) -> None:
         session.change("progress_put", job=lease.job, report=to_json(progress))
 
 
+def preview(session: Session, lease: Lease, preview: Preview) -> bool:
+    """Add a preview to the job's events."""
+    if held(session, lease) is None:
+        return False
+    append_event(session, lease.job, "job.preview", msgspec.to_builtins(preview))
+    return True
+
+
 def succeed(session: Session, lease: Lease, success: Success) -> bool:
     """Record assets, outputs, attempt and event, and end the job."""
     row = held(session, lease)
@@ -128,6 +136,7 @@ def succeed(session: Session, lease: Lease, success: Success) -> bool:
         "execution_seconds": success.execution_seconds,
         "outputs": to_json(outputs),
         "degraded": to_json(success.degraded),
+        "details": to_json(success.details),
     }
     data = {
         "attempt": row["attempt"],
@@ -136,6 +145,7 @@ def succeed(session: Session, lease: Lease, success: Success) -> bool:
         "backend": success.backend,
         "execution_seconds": success.execution_seconds,
         "degraded": success.degraded,
+        "details": success.details,
     }
     end_attempt(session, row, "succeeded")
     move(session, row, "succeeded", "job.succeeded", data, **outcome)

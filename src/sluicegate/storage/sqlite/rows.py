@@ -34,6 +34,7 @@ def job_of(row: sqlite3.Row, queue_position: int | None) -> Job:
         outputs=_OUTPUTS.decode(row["outputs"]),
         error=_error_of(row["error"]),
         degraded=_WORDS.decode(row["degraded"]),
+        details=_OBJECT.decode(row["details"]),
         metadata=_OBJECT.decode(row["metadata"]),
         progress=_PROGRESS.decode(row["report"]) if row["report"] is not None else None,
         queue_position=queue_position,

@@ -21,6 +21,7 @@ from sluicegate.domain.job import (
     JobError,
     Lease,
     NewJob,
+    Preview,
     Progress,
     Recovery,
     Submission,
@@ -111,6 +112,10 @@ class SqliteStore:
     async def report(self, lease: Lease, progress: Progress) -> None:
         """Record the latest progress."""
         await self._write(lambda session: leasing.report(session, lease, progress))
+
+    async def preview(self, lease: Lease, preview: Preview) -> bool:
+        """Add a preview to the job's events, when the lease is current."""
+        return await self._write(lambda session: leasing.preview(session, lease, preview))
 
     async def succeed(self, lease: Lease, success: Success) -> bool:
         """End the job with its outputs; False when the lease is stale."""

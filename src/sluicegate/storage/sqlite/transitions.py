@@ -13,7 +13,7 @@ from sluicegate.storage.sqlite.session import Session
 
 _CARRIED = (
     "attempt", "fence", "worker", "lease_until", "due_at", "started_at", "completed_at", "backend",
-    "execution_seconds", "outputs", "error", "degraded",
+    "execution_seconds", "outputs", "error", "degraded", "details",
 )  # fmt: skip
 
 

@@ -52,7 +52,8 @@ def run(backend: LocalImage, request: PictureRequest) -> PictureResult:
 
 def test_all_built_in_models_are_offered_when_none_is_named(backend: LocalImage) -> None:
     cards = {card.id: card for card in backend.cards()}
-    assert list(cards) == ["style-transfer", "realesrgan-x2", "realesrgan-x4"]
+    assert list(cards) == ["sprout", "style-transfer", "realesrgan-x2", "realesrgan-x4"]
+    assert cards["sprout"].tasks == ("text-to-image", "image-to-image")
     assert cards["style-transfer"].tasks == ("stylize", "image-to-image")
     assert (cards["realesrgan-x2"].scale, cards["realesrgan-x4"].scale) == (2, 4)
     assert all(card.max_pixels for card in cards.values())
