@@ -162,7 +162,7 @@ def measure_memory() -> float:
 
 
 def draw_contact_sheet(model: Sprout, recipe: EvaluationRecipe, file: Path) -> None:
-    """One picture for each prompt of the contact sheet, seed 7, none picked by hand."""
+    """One picture for each prompt of the contact sheet, all with seed 7."""
     pictures = draw(model, CONTACT_SHEET, [7] * len(CONTACT_SHEET), recipe)
     sheet(on_white(premultiplied(pictures)), 8, file)
 

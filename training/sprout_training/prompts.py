@@ -8,12 +8,12 @@ from sprout_training.captions import HELD_FILLERS, Captions
 from sprout_training.concepts import Concept
 
 CONTACT_SHEET = (
-    "a cute red apple", "one banana", "a bunch of grapes", "strawberry", "slice of pizza", "hamburger with cheese",
+    "a cute red apple", "a banana", "a bunch of grapes", "strawberry", "slice of pizza", "hamburger with cheese",
     "an ice cream cone", "chocolate donut",
-    "happy dog", "a smiling cat", "panda bear", "an elephant", "a green frog", "butterfly", "penguin", "octopus",
+    "a dog", "a smiling cat", "panda bear", "an elephant", "a green frog", "butterfly", "penguin", "octopus",
     "a red rose", "sunflower", "cactus", "a pine tree", "palm tree", "mushroom", "four leaf clover", "maple leaf",
     "a red car", "bicycle", "school bus", "rocket to the moon", "sailboat", "airplane", "steam train", "fire truck",
-    "a house", "castle", "the sun", "rainbow", "snowman", "an umbrella", "fire", "lightning bolt",
+    "a house", "castle", "the sun", "rainbow", "snowman", "beach umbrella", "fire", "lightning bolt",
     "soccer ball", "acoustic guitar", "a golden crown", "a birthday cake", "cup of coffee", "robot face", "ghost",
     "blue cat",
 )  # fmt: skip
