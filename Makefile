@@ -48,8 +48,10 @@ $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 	$(PIP) --require-hashes -r requirements/build.txt
 	$(PIP) --require-hashes -r requirements/runtime.txt
 	$(PIP) --no-build-isolation --quiet -e .
+	@sync # hundreds of MB are on their way to the disk, and every job waits for the disk
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
+	@sync
 	@touch $@

@@ -89,7 +89,8 @@ def spawn(engine: str, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.P
         "from sluicegate.domain.job import *",
         "from sluicegate.storage.sqlite.store import SqliteStore",
         "async def main():",
-        f"    store = SqliteStore(Path({str(tmp_path / 'store.db')!r}), SystemClock())",
+        # patient: a disk that is still writing something large may take seconds for one flush
+        f"    store = SqliteStore(Path({str(tmp_path / 'store.db')!r}), SystemClock(), busy_timeout=60.0)",
         "    await store.open()",
     ]
     children: list[subprocess.Popen[str]] = []
