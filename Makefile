@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test mutants check lock clean
+.PHONY: help install run test mutants figures check lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## Run every test
 
 mutants: $(VENV)/.dev ## Put faults into the store's rules and see that the tests catch each (minutes)
 	$(BIN)/python -m tests.mutants
+
+figures: $(VENV)/.dev ## Print the first figures of a gateway on this machine (two minutes)
+	$(BIN)/python -m bench.first_figures
 
 check: $(VENV)/.dev ## Lint, format, types, layers, documents
 	$(BIN)/ruff check .

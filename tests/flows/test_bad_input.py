@@ -2,6 +2,7 @@
 
 import base64
 import json
+import resource
 import socket
 import struct
 import zlib
@@ -297,6 +298,23 @@ def test_a_caller_who_pauses_in_a_body_is_told_and_let_go(small: RunningGateway)
             while piece := connection.recv(65_536):
                 told += piece
         assert told.startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_upload_for_which_there_is_no_room_is_told_in_the_doors_words(tmp_path: Path) -> None:
+    with running_gateway(tmp_path) as gateway:
+        assert gateway.process is not None
+        before = files(gateway.data_dir)
+        _, hard = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (1_500_000, hard))
+        data = bytes(4_000_000)
+        for upload in ({"content": data}, {"files": {"file": ("x.png", data, "image/png")}}):
+            answer = gateway.post("/v1/assets", **upload)
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["code"] == "store_unavailable"
+            assert answer.headers["x-request-id"]
+        assert files(gateway.data_dir) == before
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert gateway.upload(picture())
 
 
 def test_a_picture_of_too_many_pixels_is_refused_with_the_limit(small: RunningGateway) -> None:

@@ -7,7 +7,6 @@ import msgspec
 from sluicegate.domain.ids import AssetId, Tenant
 
 ContentType = Literal["image/png", "image/jpeg", "image/webp"]
-CONTENT_TYPES: tuple[ContentType, ...] = ("image/png", "image/jpeg", "image/webp")
 
 
 class Blob(msgspec.Struct, frozen=True):

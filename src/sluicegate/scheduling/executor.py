@@ -122,6 +122,7 @@ class Executor:
         self._backends = backends
         self._clock = clock
         self._timeout_seconds = timeout_seconds
+        self._telling = asyncio.Lock()
         self._log = Log("sluicegate.scheduling.executor")
 
     async def execute(self, reins: Reins) -> Outcome:
@@ -229,10 +230,11 @@ class Executor:
 
     async def _tell_previews(self, reins: Reins) -> None:
         """Store the previews that have come; like progress, they are worth no job."""
-        previews = reins.take_previews()
-        with contextlib.suppress(StoreUnavailable):
-            for preview in previews:
-                await self._jobs.preview(reins.lease, preview)
+        async with self._telling:  # the end of a job waits for those on their way
+            previews = reins.take_previews()
+            with contextlib.suppress(StoreUnavailable):
+                for preview in previews:
+                    await self._jobs.preview(reins.lease, preview)
         if previews:
             self._signals.notify("events")
 

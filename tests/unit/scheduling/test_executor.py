@@ -40,7 +40,7 @@ async def until_told(_: PictureRequest, report: Report) -> PictureResult:
         await asyncio.sleep(0)
 
 
-async def start(floor: Floor, script: Script, **more: Any) -> tuple[Executor, Reins]:
+async def start(floor: Floor, script: Script, *, timeout: float = 0.2, **more: Any) -> tuple[Executor, Reins]:
     """A submitted and claimed job, and the executor for it."""
     backend = ScriptedPictures(script)
     image = await floor.upload()
@@ -51,7 +51,7 @@ async def start(floor: Floor, script: Script, **more: Any) -> tuple[Executor, Re
     claim = await floor.store.claim(WORKER, ["scripted"], 15)
     assert claim is not None
     executor = Executor(
-        floor.store, floor.assets, floor.signals, {"scripted": backend}, SystemClock(), timeout_seconds=0.2
+        floor.store, floor.assets, floor.signals, {"scripted": backend}, SystemClock(), timeout_seconds=timeout
     )
     return executor, Reins(claim)
 
@@ -163,6 +163,29 @@ def test_a_picture_that_was_deleted_meanwhile_fails_the_job_for_good(on_floor: P
             await floor.blobs.discard(digest, older_than_seconds=-1)
         await executor.execute(reins)
         assert await state(floor, reins.lease.job) == ("failed", "asset_not_found")
+
+    on_floor(scenario)
+
+
+@pytest.mark.parametrize("end", ["before they are taken", "while they are being stored"])
+def test_every_preview_of_a_job_is_told_before_its_end(on_floor: Play, end: str) -> None:
+    running: list[Reins] = []
+
+    async def show_many(request: PictureRequest, report: Report) -> PictureResult:
+        for step in range(1, 21):
+            report(Progress(value=step / 21, step=step, steps=21, preview=f"data:,{step}"))
+        while end == "while they are being stored" and running[0]._previews:
+            await asyncio.sleep(0)
+        return await make_one(request, report)
+
+    async def scenario(floor: Floor) -> None:
+        executor, reins = await start(floor, show_many, timeout=60)
+        running.append(reins)
+        assert await executor.execute(reins) == "succeeded"
+        events = await floor.store.events(reins.lease.job, 0)
+        shown = [event.data["step"] for event in events if event.kind == "job.preview"]
+        assert shown == list(range(1, 21))
+        assert events[-1].kind == "job.succeeded"
 
     on_floor(scenario)
 
