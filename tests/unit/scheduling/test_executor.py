@@ -174,7 +174,7 @@ def test_every_preview_of_a_job_is_told_before_its_end(on_floor: Play, end: str)
     async def show_many(request: PictureRequest, report: Report) -> PictureResult:
         for step in range(1, 21):
             report(Progress(value=step / 21, step=step, steps=21, preview=f"data:,{step}"))
-        while end == "while they are being stored" and running[0]._previews:
+        while end == "while they are being stored" and running[0]._previews:  # noqa: ASYNC110 - taking sets no event
             await asyncio.sleep(0)
         return await make_one(request, report)
 
