@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test mutants figures check lock clean
+.PHONY: help install run test mutants simulations chaos bench figures check lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,15 @@ test: $(VENV)/.dev ## Run every test
 mutants: $(VENV)/.dev ## Put faults into the store's rules and see that the tests catch each (minutes)
 	$(BIN)/python -m tests.mutants
 
+simulations: $(VENV)/.dev ## Run the fair queue's invariants over SEEDS random days on a virtual clock (default 200)
+	$(BIN)/python -m tests.simulations $(SEEDS)
+
+chaos: $(VENV)/.dev ## Kill gateways, workers and the database at full figures, and count (an hour; ARGS="1 --jobs 2000" for less)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: $(VENV)/.bench ## Measure the queue side by side with its peers; writes bench/queue.md (ARGS=--quick for less)
+	$(BIN)/python -m bench.queue $(ARGS)
+
 figures: $(VENV)/.dev ## Print the first figures of a gateway on this machine (two minutes)
 	$(BIN)/python -m bench.first_figures
 
@@ -36,6 +45,7 @@ lock: ## Renew requirements/*.txt (needs uv on the PATH); no registry is written
 	uv pip compile $(LOCK) requirements/build.in -o requirements/build.txt
 	uv pip compile $(LOCK) pyproject.toml -o requirements/runtime.txt
 	uv pip compile $(LOCK) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	uv pip compile $(LOCK) pyproject.toml --group bench -c requirements/runtime.txt -o requirements/bench.txt
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -57,4 +67,8 @@ $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
 	@sync
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(PIP) --require-hashes -r requirements/bench.txt
 	@touch $@

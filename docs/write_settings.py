@@ -5,7 +5,8 @@ python docs/write_settings.py
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -13,18 +14,23 @@ from msgspec import Meta
 from sluicegate.settings import (
     BackendSettings,
     ObservabilitySettings,
+    ResultsSettings,
+    SchedulingSettings,
     ServerSettings,
     Settings,
     StorageSettings,
+    TierLimits,
+    TierSettings,
     TimeoutSettings,
     WorkerSettings,
 )
 
+_TIMES = {field.encode_name for field in msgspec.structs.fields(TimeoutSettings)}
 PAGE = Path(__file__).parent / "guides" / "settings.md"
 
 HEAD = """# Settings
 
-<!-- Made by docs/write_settings.py from src/sluicegate/settings.py: change it there. -->
+<!-- Made by docs/write_settings.py from src/sluicegate/settings/tree.py: change it there. -->
 
 Nothing has to be set. What is set comes from four places; a later one wins:
 
@@ -79,13 +85,65 @@ timeout_seconds = { connect = 2, first_byte = 30, idle = 20, total = 300 }
 ```
 """  # noqa: E501 - a table of the page has long rows
 
+STORAGE = """
+`sqlite:///…` keeps everything in one file on a local disk, for one machine. `postgresql://…` is for more: any number of
+gateways and workers on one database. A password never stands in the file: set `PGPASSWORD`, keep it in `~/.pgpass`, or
+give the whole address in the environment, as `SLUICEGATE__STORAGE__URL`.
+
+```toml
+[storage]
+url = "postgresql://sluicegate@db1/sluicegate"
+```
+"""
+
+POOLS = """
+Jobs wait in the pool of the backend that serves their model. A worker takes jobs of the first of its pools that has
+one for it. With two kinds of machines, give each kind's backends a pool, and start on each machine the workers that
+serve it.
+"""
+
+SCHEDULING = """
+What the rule does with them: [03-scheduling.md](../architecture/03-scheduling.md). A reference second is what the work
+takes on the reference device: one core of an AMD EPYC server processor, for the built-in models.
+"""
+
+TIERS = """
+Four tiers are there without being written down: `free` (weight 1, its running jobs may be made to give way), `basic`
+(4), `pro` (16), and `local` (16, with nothing that bounds its queue) for the tenant `local`, who owns the machine. A
+table with one of these names changes what it says and keeps the rest; other names add tiers. A name has small letters,
+digits, `_` and `-`. In the environment: `SLUICEGATE__TIERS__PRO__WEIGHT=32`.
+
+```toml
+[server]
+local_tier = "pro"
+
+[tiers.pro]
+weight = 32
+max_cost = 300
+limits = { concurrent_jobs = 4, queued_jobs = "unlimited" }
+
+[tiers.batch]
+weight = 0.5
+preemptible = true
+```
+"""
+
+LIMITS = """
+They hold for each tenant alone. A job over `queued_jobs` or `queued_cost` is refused: `429 queue_full` with
+`Retry-After`.
+"""
+
 SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], str], ...] = (
     ("", "At the top", Settings, ""),
     ("server", "`[server]`", ServerSettings, ""),
-    ("storage", "`[storage]`", StorageSettings, ""),
+    ("storage", "`[storage]`", StorageSettings, STORAGE),
     ("backends", "`[[backends]]`", BackendSettings, BACKENDS),
     ("backends.timeout_seconds", "`timeout_seconds` of a backend", TimeoutSettings, ""),
-    ("worker", "`[worker]`", WorkerSettings, ""),
+    ("worker", "`[worker]`", WorkerSettings, POOLS),
+    ("scheduling", "`[scheduling]`", SchedulingSettings, SCHEDULING),
+    ("tiers.NAME", "`[tiers.NAME]`", TierSettings, TIERS),
+    ("tiers.NAME.limits", "`limits` of a tier", TierLimits, LIMITS),
+    ("results", "`[results]`", ResultsSettings, ""),
     ("observability", "`[observability]`", ObservabilitySettings, ""),
 )
 
@@ -126,24 +184,35 @@ def _takes(field: Any, metas: list[Meta]) -> str:
         return "a list of texts"
     if bare is str:
         return next((str(meta.extra["hint"]) for meta in metas if meta.extra and "hint" in meta.extra), "text")
+    if bare is bool:
+        return "`true`, `false`"
+    words = []
+    if get_origin(bare) in (Union, UnionType):
+        number, word = get_args(bare)
+        bare, metas = _bare(number), [*metas, *_metas(number)]
+        words = [f'or `"{get_args(word)[0]}"`']
     least = next((f"from {meta.ge:,}" for meta in metas if meta.ge is not None), "")
     least = next((f"over {meta.gt:,}" for meta in metas if meta.gt is not None), least)
-    most = next((f"to {meta.le:,}" for meta in metas if meta.le is not None), "")
-    return " ".join(part for part in (_unit(field.encode_name, bare), least, most) if part)
+    most = next((f"to {_number(meta.le)}" for meta in metas if meta.le is not None), "")
+    return " ".join(part for part in (_unit(field.encode_name), least, most, *words) if part)
 
 
-def _unit(name: str, kind: Any) -> str:
-    if kind is float:
-        return "seconds,"
-    for word in ("bytes", "pixels"):
+def _unit(name: str) -> str:
+    if name in ("preempt_progress", "weight"):
+        return "a number"
+    for word in ("cost", "seconds", "bytes", "pixels"):
         if word in name:
-            return f"{word},"
-    return "a number"
+            return f"{'reference seconds' if word == 'cost' else word},"
+    return "seconds," if name in _TIMES else "a number"
+
+
+def _number(most: float) -> str:
+    return f"{most:,.0f}" if most == int(most) else f"{most:,}"
 
 
 def _is_table(kind: Any) -> bool:
     bare = _bare(kind)
-    items = get_args(bare)[:1] if get_origin(bare) is tuple else (bare,)
+    items = get_args(bare)[:1] if get_origin(bare) is tuple else get_args(bare) if get_origin(bare) is dict else (bare,)
     return any(isinstance(item, type) and issubclass(item, msgspec.Struct) for item in items)
 
 

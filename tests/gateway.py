@@ -41,13 +41,16 @@ class RunningGateway:
         self._environment = {**os.environ, "SLUICEGATE__OBSERVABILITY__LOG_FORMAT": "json", **environment}
         self.process: subprocess.Popen[bytes] | None = None
 
+    def command(self) -> list[str]:
+        """How it is started."""
+        command = [sys.executable, "-m", "sluicegate", "serve", "--port", str(self.port), "--ready-json"]
+        return [*command, "--config", str(self._config), "--data-dir", str(self.data_dir)]
+
     def start(self) -> None:
         """Start, or start again on the same port and data, and wait until connections are accepted."""
-        command = [sys.executable, "-m", "sluicegate", "serve", "--port", str(self.port), "--ready-json"]
-        command += ["--config", str(self._config), "--data-dir", str(self.data_dir)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+                self.command(), env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -14,9 +14,12 @@
     │   ├── UnknownModel, UnknownJob, UnknownAsset, UnknownStream, UnknownRoute
     ├── Conflict                   409
     │   └── IdempotencyMismatch    422  the same key with another body
+    ├── LimitReached               429  a limit of the caller's tier; told with Retry-After
+    │   └── QueueFull                   too many of the tenant's jobs, or too much work, wait already
     ├── Unavailable                503  told with Retry-After
     │   ├── StoreUnavailable       the database does not answer
     │   ├── Overloaded             a bound is reached
+    │   │   └── TooLate            the job could not end by its deadline: too much is ahead of it
     │   └── Draining               this process is stopping
     ├── BackendError               the work failed at or before a backend
     │   ├── BackendUnavailable     503  nothing to connect to
@@ -196,6 +199,22 @@ class IdempotencyMismatch(Conflict):
     code = "idempotency_mismatch"
 
 
+class LimitReached(SluicegateError):
+    """The caller's tier grants no more; `retry_after` seconds say when to try again."""
+
+    status = 429
+    code = "limit_reached"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, **more: Any) -> None:
+        super().__init__(message, retry_after=retry_after, **more)
+
+
+class QueueFull(LimitReached):
+    """Too many of the tenant's jobs, or too much work, wait already."""
+
+    code = "queue_full"
+
+
 class Unavailable(SluicegateError):
     """Not now; `retry_after` seconds say when to try again."""
 
@@ -216,6 +235,12 @@ class Overloaded(Unavailable):
     """A bound (streams, waiting calls) is reached."""
 
     code = "overloaded"
+
+
+class TooLate(Overloaded):
+    """The job could not end by its deadline: too much work is ahead of it."""
+
+    code = "deadline_unreachable"
 
 
 class Draining(Unavailable):

@@ -9,8 +9,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from pathlib import Path
 
 import pytest
+from tests.postgres import PostgresServer
 
 from sluicegate.storage.contracts import Store
+from sluicegate.storage.postgres.store import PostgresStore
 from sluicegate.storage.sqlite.store import SqliteStore
 from sluicegate.testing import ManualClock
 
@@ -23,22 +25,37 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def connect(engine: str, tmp_path: Path, clock: ManualClock) -> Connect:
+def server_database(engine: str, request: pytest.FixtureRequest) -> tuple[PostgresServer, str]:
+    """The server and the test's own database on it. The server is started by the first test that needs it."""
+    assert engine == "postgres"
+    return request.getfixturevalue("postgres"), request.getfixturevalue("postgres_database")
+
+
+@pytest.fixture
+def build(engine: str, tmp_path: Path, clock: ManualClock, request: pytest.FixtureRequest) -> Callable[[float], Store]:
+    """Makes a store, not yet open, on the test's own database; it waits so many seconds for a lock."""
+    if engine == "sqlite":
+        return lambda patience: SqliteStore(tmp_path / "store.db", clock, busy_timeout=patience)
+    server, database = request.getfixturevalue("server_database")
+    return lambda patience: PostgresStore(server.url(database), clock=clock, patience=patience)
+
+
+@pytest.fixture
+def connect(build: Callable[[float], Store]) -> Connect:
     """Opens one more connection to the test's own database, as one more process would.
 
     `patience` is how many seconds it waits for a write lock.
     """
-    assert engine == "sqlite"
 
     @asynccontextmanager
     async def opened(patience: float = 60.0) -> AsyncIterator[Store]:
-        store = SqliteStore(tmp_path / "store.db", clock, busy_timeout=patience)
+        store = build(patience)
         await store.open()
         try:
             yield store
@@ -60,9 +77,8 @@ def play(connect: Connect) -> Callable[[Scenario], None]:
 
 
 @pytest.fixture
-def lock_out(engine: str, tmp_path: Path) -> Callable[[], AbstractContextManager[None]]:
+def lock_out(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[None]]:
     """Holds the database's write lock from outside for the length of a block."""
-    assert engine == "sqlite"
 
     @contextmanager
     def held() -> Iterator[None]:
@@ -74,23 +90,36 @@ def lock_out(engine: str, tmp_path: Path) -> Callable[[], AbstractContextManager
             other.execute("ROLLBACK")
             other.close()
 
-    return held
+    if engine == "sqlite":
+        return held
+    server, database = request.getfixturevalue("server_database")
+    return lambda: server.scheduler_held(database)
 
 
 @pytest.fixture
-def spawn(engine: str, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+def spawn(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
     """Starts a process that runs the body of an async function in which `store` is open; killed at the end."""
-    assert engine == "sqlite"
+    # patient: a disk that is still writing something large may take seconds for one flush
+    making = [
+        "from sluicegate.storage.sqlite.store import SqliteStore",
+        f"store = SqliteStore(Path({str(tmp_path / 'store.db')!r}), SystemClock(), busy_timeout=60.0)",
+    ]
+    if engine == "postgres":
+        server, database = request.getfixturevalue("server_database")
+        making = [
+            "from sluicegate.storage.postgres.store import PostgresStore",
+            f"store = PostgresStore({server.url(database)!r}, patience=60.0)",
+        ]
     head = [
         "import asyncio, sys",
         "from pathlib import Path",
         "from sluicegate.domain.clock import SystemClock",
         "from sluicegate.domain.ids import *",
         "from sluicegate.domain.job import *",
-        "from sluicegate.storage.sqlite.store import SqliteStore",
+        *making,
         "async def main():",
-        # patient: a disk that is still writing something large may take seconds for one flush
-        f"    store = SqliteStore(Path({str(tmp_path / 'store.db')!r}), SystemClock(), busy_timeout=60.0)",
         "    await store.open()",
     ]
     children: list[subprocess.Popen[str]] = []

@@ -1,4 +1,4 @@
-"""What every kind of signals does. A new engine is one more branch of the `new_signals` fixture."""
+"""What every kind of signals does. A new engine is one more branch of the `making` fixture."""
 
 import asyncio
 import subprocess
@@ -7,10 +7,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from sluicegate.storage.contracts import Signals
+from sluicegate.storage.postgres.signals import PostgresSignals
 from sluicegate.storage.sqlite.signals import SocketSignals
 
 Listen = Callable[[], AbstractAsyncContextManager[Signals]]
@@ -18,14 +20,31 @@ LONG = 60.0
 """Seconds that no test reaches: a wait that takes so long has failed."""
 
 
-@pytest.fixture(params=["sockets"])
-def listen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listen:
-    assert request.param == "sockets"
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+class Making(NamedTuple):
+    """How signals of one kind are made: here, and as code of another process."""
 
+    signals: Callable[[], Signals]
+    code: str
+
+
+@pytest.fixture(params=["sockets", "postgres"])
+def making(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Making:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres")
+        url = server.url(request.getfixturevalue("postgres_database"))
+        code = f"from sluicegate.storage.postgres.signals import PostgresSignals\nsignals = PostgresSignals({url!r})"
+        return Making(lambda: PostgresSignals(url), code)
+    path = tmp_path / "store.db"
+    code = f"from sluicegate.storage.sqlite.signals import SocketSignals\nsignals = SocketSignals(Path({str(path)!r}))"
+    return Making(lambda: SocketSignals(path), code)
+
+
+@pytest.fixture
+def listen(making: Making) -> Listen:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Signals]:
-        signals = SocketSignals(tmp_path / "store.db")
+        signals = making.signals()
         await signals.open()
         try:
             yield signals
@@ -125,15 +144,12 @@ def test_a_hint_reaches_every_other_listener(listen: Listen) -> None:
     asyncio.run(scenario())
 
 
-def test_a_hint_reaches_another_process_and_a_killed_one_harms_nobody(
-    listen: Listen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hint_reaches_another_process_and_a_killed_one_harms_nobody(listen: Listen, making: Making) -> None:
     code = f"""
 import asyncio
 from pathlib import Path
-from sluicegate.storage.sqlite.signals import SocketSignals
+{making.code}
 async def main():
-    signals = SocketSignals(Path({str(tmp_path / "store.db")!r}))
     await signals.open()
     seen = signals.version("jobs")
     print("listening", flush=True)

@@ -8,6 +8,7 @@ import pytest
 
 from sluicegate.domain.asset import Asset
 from sluicegate.domain.event import TERMINAL_EVENTS
+from sluicegate.domain.fairness import Tier
 from sluicegate.domain.ids import JobId, Tenant, WorkerId, new_asset_id, new_job_id
 from sluicegate.domain.job import Claim, Idempotency, JobError, Lease, NewJob, Preview, Progress, Verdict
 from sluicegate.errors import Conflict, IdempotencyMismatch, UnknownAsset, UnknownJob
@@ -67,7 +68,7 @@ def test_a_submitted_job_is_queued_with_all_that_was_said(play: Play, clock: Man
         submission = await store.submit(new)
         job = submission.job
         assert not submission.replayed
-        assert (job.id, job.tenant, job.state, job.queue_position) == (new.id, ANNA, "queued", 1)
+        assert (job.id, job.tenant, job.state, job.jobs_ahead) == (new.id, ANNA, "queued", 0)
         assert (job.input, job.metadata, job.priority) == (new.input, new.metadata, 3)
         assert (job.created_at, job.deadline_at) == (clock.now(), clock.now() + 60)
         assert (job.attempt, job.max_attempts, job.fence) == (0, 2, 0)
@@ -258,7 +259,7 @@ def test_a_claim_starts_an_attempt_under_a_new_fence(play: Play, clock: ManualCl
         claim = await claimed(store)
         job = claim.job
         assert (job.state, job.attempt, job.fence, job.worker) == ("running", 1, 1, ONE)
-        assert (job.started_at, job.queue_position, claim.lease) == (clock.now(), None, Lease(job.id, 1))
+        assert (job.started_at, job.jobs_ahead, claim.lease) == (clock.now(), None, Lease(job.id, 1))
         assert job == await store.get(ANNA, job.id)
         (attempt,) = await store.attempts(job.id)
         assert (attempt.number, attempt.worker, attempt.started_at) == (1, ONE, clock.now())
@@ -272,25 +273,26 @@ def test_a_claim_starts_an_attempt_under_a_new_fence(play: Play, clock: ManualCl
     play(scenario)
 
 
-def test_the_queue_position_counts_the_jobs_that_go_first(play: Play) -> None:
+def test_jobs_ahead_are_the_tenants_own_that_go_first(play: Play) -> None:
     async def scenario(store: Store) -> None:
-        await store.submit(new_job(model="other", priority=9))
-        jobs = [new_job(priority=priority) for priority in (0, 1, 0, 2, 0)]
-        told = [(await store.submit(job)).job.queue_position for job in jobs]
-        assert told == [1, 1, 3, 1, 5]
-        assert [(await store.get(ANNA, job.id)).queue_position for job in jobs] == [3, 2, 4, 1, 5]
-        await claimed(store)
-        assert [(await store.get(ANNA, job.id)).queue_position for job in jobs] == [2, 1, 3, None, 4]
+        await store.submit(new_job(tenant=BERT, priority=9))
+        await store.submit(new_job(pool="other", priority=9))
+        jobs = [new_job(priority=p, model=m) for p, m in ((0, "a"), (1, "b"), (0, "b"), (2, "a"), (0, "a"))]
+        told = [(await store.submit(job)).job.jobs_ahead for job in jobs]
+        assert told == [0, 0, 2, 0, 4]
+        assert [(await store.get(ANNA, job.id)).jobs_ahead for job in jobs] == [2, 1, 3, 0, 4]
+        await store.claim(ONE, ["a", "b"], 15.0)
+        assert [(await store.get(ANNA, job.id)).jobs_ahead for job in jobs] == [1, 0, 2, None, 3]
 
     play(scenario)
 
 
-def test_the_queue_position_is_right_in_a_long_queue(play: Play) -> None:
+def test_jobs_ahead_are_counted_up_to_a_thousand(play: Play) -> None:
     async def scenario(store: Store) -> None:
-        jobs = [new_job() for _ in range(600)]
+        jobs = [new_job(tier=Tier(queued_jobs=None)) for _ in range(1_300)]
         await asyncio.gather(*(store.submit(job) for job in jobs))
-        for at in (0, 1, 299, 343, 344, 345, 599):
-            assert (await store.get(ANNA, jobs[at].id)).queue_position == at + 1
+        for at in (0, 1, 299, 343, 344, 345, 999, 1_000, 1_001, 1_299):
+            assert (await store.get(ANNA, jobs[at].id)).jobs_ahead == min(at, 1_000)
 
     play(scenario)
 
@@ -361,7 +363,7 @@ def test_a_waiting_job_is_canceled_at_once(play: Play, clock: ManualClock) -> No
         await store.submit(new)
         clock.advance(1.0)
         job = await store.cancel(ANNA, new.id)
-        assert (job.state, job.completed_at, job.queue_position) == ("canceled", clock.now(), None)
+        assert (job.state, job.completed_at, job.jobs_ahead) == ("canceled", clock.now(), None)
         assert await store.cancel(ANNA, new.id) == job
         assert await store.claim(ONE, ["sprout"], 15.0) is None
         assert await kinds(store, new.id) == ["job.queued", "job.canceled"]
@@ -433,10 +435,10 @@ def test_counts_tell_the_jobs_that_have_not_ended(play: Play, clock: ManualClock
         await store.cancel(ANNA, second.job.id)
         await store.succeed(third.lease, success())
         assert list(await store.counts()) == [
-            QueueCount("a", "canceling", 1),
-            QueueCount("a", "queued", 1),
-            QueueCount("a", "scheduled", 1),
-            QueueCount("b", "queued", 2),
+            QueueCount("default", "free", "a", "canceling", 1),
+            QueueCount("default", "free", "a", "queued", 1),
+            QueueCount("default", "free", "a", "scheduled", 1),
+            QueueCount("default", "free", "b", "queued", 2),
         ]
 
     play(scenario)

@@ -55,7 +55,7 @@ def test_a_failed_attempt_is_tried_again_after_its_back_off(play: Play, clock: M
         assert await store.fail(lease, OOPS, retry_in=10.0)
         job = await job_of(store, lease.job)
         assert (job.state, job.attempt, job.worker, job.error) == ("scheduled", 1, None, None)
-        assert (job.progress, job.queue_position) == (None, None)
+        assert (job.progress, job.jobs_ahead) == (None, None)
         retrying = (await store.events(lease.job, 2))[0]
         assert (retrying.kind, retrying.data["status"]) == ("job.retrying", "queued")
         assert retrying.data["error"] == {"code": "backend_failed", "message": "it broke", "details": {"line": 3}}
@@ -101,7 +101,7 @@ def test_a_handed_back_attempt_does_not_count(play: Play) -> None:
         for round_ in range(3):
             assert await store.hand_back(lease)
             job = await job_of(store, lease.job)
-            assert (job.state, job.attempt, job.worker, job.queue_position) == ("queued", 0, None, 1)
+            assert (job.state, job.attempt, job.worker, job.jobs_ahead) == ("queued", 0, None, 0)
             claim = await claimed(store, TWO)
             assert (claim.job.attempt, claim.lease.fence) == (1, round_ + 2)
             lease = claim.lease

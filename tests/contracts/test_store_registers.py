@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from sluicegate.domain.asset import Asset
@@ -166,17 +167,23 @@ def test_workers_are_known_while_they_report(play: Play, clock: ManualClock) -> 
         one, two = new_worker_id(), new_worker_id()
 
         def info(worker: WorkerId, *loaded: str) -> WorkerInfo:
-            times = {"started_at": 5.0, "seen_at": 0.0}
-            return WorkerInfo(id=worker, host="box", pid=7, models=("a", "b"), loaded=loaded, **times)
+            return WorkerInfo(
+                id=worker,
+                host="box",
+                pid=7,
+                started_at=5.0,
+                seen_at=0.0,
+                models=("a", "b"),
+                loaded=loaded,
+                pools=("gpu", "default"),
+            )
 
         async def seen(within: float) -> dict[WorkerId, tuple[str, ...]]:
             return {worker.id: worker.loaded for worker in await store.workers(seen_within=within)}
 
         await asyncio.gather(store.enlist(info(one)), store.enlist(info(two)))
         (first, _) = await store.workers(seen_within=0.0)
-        assert first == WorkerInfo(
-            id=one, host="box", pid=7, started_at=5.0, seen_at=clock.now(), models=("a", "b"), loaded=()
-        )
+        assert first == msgspec.structs.replace(info(one), seen_at=clock.now())
         clock.advance(10.0)
         await store.enlist(info(one, "b"))
         assert await seen(9.0) == {one: ("b",)}
@@ -194,8 +201,7 @@ def test_workers_are_known_while_they_report(play: Play, clock: ManualClock) -> 
 
 def test_workers_that_vanished_long_ago_are_forgotten(play: Play, clock: ManualClock) -> None:
     async def scenario(store: Store) -> None:
-        times = {"started_at": 5.0, "seen_at": 0.0}
-        await store.enlist(WorkerInfo(id=ONE, host="box", pid=7, models=(), loaded=(), **times))
+        await store.enlist(WorkerInfo(id=ONE, host="box", pid=7, started_at=5.0, seen_at=0.0, models=(), loaded=()))
         clock.advance(100_000.0)
         assert len(await store.workers(seen_within=200_000.0)) == 1
         await store.recover()

@@ -55,6 +55,9 @@ def test_metrics_have_their_public_names_and_route_templates(gateway: RunningGat
         "ai_model_inference_duration_seconds_bucket",
         "sluicegate_time_to_first_token_seconds_bucket",
         "sluicegate_queue_jobs",
+        "sluicegate_queue_cost_seconds",
+        "sluicegate_queue_longest_wait_seconds",
+        "sluicegate_pool_workers",
         "sluicegate_backend_inflight",
         "sluicegate_backend_limit",
     ):
@@ -86,6 +89,7 @@ def test_the_openapi_document_names_every_route(gateway: RunningGateway) -> None
         "DELETE /api/chat/{requestId}",
         "GET /health/ready",
         "GET /metrics",
+        "GET /admin/queue",
     } <= routes
     references = {word for word in json.dumps(document).split('"') if word.startswith("#/components/schemas/")}
     schemas = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sluicegate.domain.fairness import Policy, Tier
 from sluicegate.errors import InvalidSettings
 from sluicegate.settings import Settings, load_settings
 
@@ -76,10 +77,29 @@ def test_the_environment_is_converted_from_text_but_the_file_is_not(tmp_path: Pa
     [
         ("[[backends]]\nname='x'\nkind='openai'\n", "backends[0].url: expected an http or https address"),
         ("[[backends]]\nname='x'\nkind='openai'\nurl='ftp://h/v1'\n", "backends[0].url: expected an http"),
-        ("[storage]\nurl='postgres://h/d'\n", "storage.url: expected sqlite:///"),
+        ("[storage]\nurl='mysql://h/d'\n", "storage.url: expected sqlite:///… or postgresql://…"),
+        ("[storage]\nurl='postgresql://h:port/d'\n", "storage.url: no port from 1 to 65535"),
+        ("[storage]\nurl='postgresql://h/d?sslmode'\n", "storage.url: parameters that are not name=value"),
+        ("[storage]\nurl='postgresql://'\n", "storage.url: neither host nor database"),
         ("[storage]\nassets='/var/assets'\n", "storage.assets: expected file:///"),
         ("[[backends]]\nkind='local-image'\n", "backends[0].name: required"),
         ("backends = 3\n", "backends: expected array"),
+        ("tiers = 3\n", "tiers: expected object, got 3"),
+        ("[tiers]\nfree = 3\n", "tiers.free: expected a table"),
+        ("[tiers.free]\nlimits = 3\n", "tiers.free.limits: expected a table"),
+        ("[tiers.'Gold Plus']\n", "tiers.Gold Plus: not the name of a tier"),
+        ("[tiers.gold]\nwieght = 2\n", 'tiers.gold.wieght: unknown field (did you mean "weight"?)'),
+        ("[tiers.gold]\nweight = 0\n", "tiers.gold.weight: expected float >= 0.001, got 0"),
+        ("[tiers.gold]\nmax_cost = nan\n", "tiers.gold.max_cost: expected float > 0.0"),
+        (
+            "[tiers.gold.limits]\nconcurrent_jobs = 0\n",
+            'tiers.gold.limits.concurrent_jobs: expected int >= 1, got 0 (a number, or "unlimited")',
+        ),
+        ("[tiers.gold.limits]\nqueued_jobs = 'many'\n", "tiers.gold.limits.queued_jobs: not an allowed value"),
+        ("[server]\nlocal_tier = 'por'\n", 'server.local_tier: no tier "por" (did you mean "pro"?)'),
+        ("[scheduling]\nguard_every = 1\n", "scheduling.guard_every: expected int >= 2"),
+        ("[worker]\npools = ['gpu']\n", 'worker.pools[0]: no backend has the pool "gpu" (known: default)'),
+        ("[worker]\npools = ['default', 'default']\n", 'worker.pools[1]: "default" stands there already'),
         ("[server\n", "not valid TOML"),
     ],
 )
@@ -117,3 +137,87 @@ def test_paths_of_the_store_follow_the_data_folder_unless_set() -> None:
     settings = load_settings(environment=environment)
     assert settings.database_path == Path("/var/a.db")
     assert settings.assets_path == Path("/var/pics")
+
+
+def test_the_tiers_that_everybody_has_need_not_be_written_down() -> None:
+    settings = load_settings(environment={})
+    weights = {name: settings.tier(name).weight for name in settings.tiers}
+    assert weights == {"free": 1.0, "basic": 4.0, "pro": 16.0, "local": 16.0}
+    assert settings.tier("free") == Tier(
+        name="free", weight=1.0, queued_jobs=1_000, queued_cost=7_200.0, preemptible=True
+    )
+    assert settings.local_tier == Tier(name="local", weight=16.0)
+
+
+def test_a_tier_keeps_what_the_file_does_not_say_and_new_ones_stand_beside_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        [server]
+        local_tier = "gold"
+        [tiers.pro.limits]
+        concurrent_jobs = 3
+        queued_jobs = "unlimited"
+        [tiers.gold]
+        max_cost = 90
+        """,
+    )
+    environment = {"SLUICEGATE__TIERS__PRO__WEIGHT": "32", "SLUICEGATE__TIERS__FREE__LIMITS__QUEUED_COST": "60.5"}
+    settings = load_settings(path, environment=environment)
+    assert settings.tier("pro") == Tier(name="pro", weight=32.0, concurrent_jobs=3, queued_cost=7_200.0)
+    assert settings.tier("free").queued_cost == 60.5
+    assert settings.tier("basic").weight == 4.0
+    assert settings.local_tier == Tier(name="gold", weight=1.0, queued_jobs=1_000, queued_cost=7_200.0, max_cost=90.0)
+
+
+def test_the_policy_is_that_of_the_rule_unless_set() -> None:
+    assert Settings().policy == Policy()
+    changed = load_settings(environment={"SLUICEGATE__SCHEDULING__SWAP_SECONDS": "2.5"})
+    assert changed.policy == Policy(swap_penalty=5.0)
+
+
+def test_a_worker_serves_the_pools_of_the_backends_in_their_order_unless_told_otherwise(tmp_path: Path) -> None:
+    text = "".join(
+        f"[[backends]]\nname='{name}'\nkind='local-image'\nmodels=['sprout']\npool='{pool}'\n"
+        for name, pool in (("a", "large"), ("b", "small"), ("c", "large"))
+    )
+    path = write(tmp_path, text)
+    assert load_settings(path, environment={}).worker_pools == ("large", "small")
+    told = load_settings(path, environment={"SLUICEGATE__WORKER__POOLS": "small, large"})
+    assert told.worker_pools == ("small", "large")
+    assert Settings().worker_pools == ("default",)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://anna:geheim@db/jobs",
+        "postgres://anna:ge/heim@db/jobs",
+        "postgresql://anna:12/geheim@db/jobs",
+        "postgresql:///jobs?host=/run/pg&password=geheim",
+    ],
+)
+def test_a_password_in_the_file_is_refused_and_never_shown_but_may_come_from_outside(
+    tmp_path: Path, address: str
+) -> None:
+    (told,) = (fault for fault in faults(write(tmp_path, f"[storage]\nurl='{address}'\n")) if "a password" in fault)
+    assert "PGPASSWORD" in told
+    assert "heim" not in told
+    if "ge/" not in address and "12/" not in address:
+        settings = load_settings(environment={"SLUICEGATE__STORAGE__URL": address})
+        assert (settings.storage.url, settings.storage.engine) == (address, "postgresql")
+        assert "heim" not in settings.database_words
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://anna@[::1]:5432/jobs",
+        "postgresql://a:5432,b:5433/jobs?target_session_attrs=primary",
+        "postgresql:///jobs?host=/run/postgresql",
+    ],
+)
+def test_addresses_of_postgresql_without_a_password_may_stand_in_the_file(tmp_path: Path, address: str) -> None:
+    settings = load_settings(write(tmp_path, f"[storage]\nurl='{address}'\n"), environment={})
+    assert settings.storage.engine == "postgresql"
+    assert settings.database_words == address

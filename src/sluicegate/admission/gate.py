@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
+from sluicegate.domain.fairness import Tier
 from sluicegate.domain.principal import LOCAL_TENANT, Principal
 from sluicegate.errors import InvalidRequest, OriginRefused
 
@@ -38,7 +39,8 @@ class Gate:
     a foreign name that was made to point here (DNS rebinding) is refused.
     """
 
-    def __init__(self, *, host: str, cors_origins: Collection[str]) -> None:
+    def __init__(self, *, host: str, cors_origins: Collection[str], local_tier: Tier) -> None:
+        self._local = Principal(LOCAL_TENANT, local_tier)
         self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
         self._allowed_hosts = frozenset(urlsplit(origin).hostname or "" for origin in self._origins)
         self._loopback = is_loopback(host)
@@ -57,4 +59,4 @@ class Gate:
             raise OriginRefused(
                 f'pages of "{origin}" may not call this gateway; add it to server.cors_origins to allow it'
             )
-        return Principal(tenant=LOCAL_TENANT)
+        return self._local

@@ -20,6 +20,7 @@ from sluicegate.app.worker import environment
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.ids import WorkerId, new_worker_id
+from sluicegate.doors.admin.queue import QueueDoor
 from sluicegate.doors.chat.chat import SimpleChatDoor
 from sluicegate.doors.exchanges import Exchanges
 from sluicegate.doors.jobs.assets import AssetsDoor
@@ -29,7 +30,7 @@ from sluicegate.doors.openai.image_answers import ImageAnswers
 from sluicegate.doors.openai.images import ImagesDoor
 from sluicegate.doors.openai.models import ModelsDoor
 from sluicegate.doors.operation.openapi import DocsDoor
-from sluicegate.doors.operation.operation import WORKER_SEEN_SECONDS, OperationDoor
+from sluicegate.doors.operation.operation import OperationDoor
 from sluicegate.doors.relay import Relay
 from sluicegate.doors.server import build_server
 from sluicegate.errors import StoreUnavailable
@@ -40,7 +41,13 @@ from sluicegate.observability.metrics import Metrics
 from sluicegate.results.sweep import Sweep
 from sluicegate.scheduling.balancer import Balancer
 from sluicegate.scheduling.caretaker import Caretaker
+from sluicegate.scheduling.costs import Costs
+from sluicegate.scheduling.forecast import Outlooks
 from sluicegate.scheduling.intake import Intake
+from sluicegate.scheduling.reasons import Reasons
+from sluicegate.scheduling.shedding import Shedding
+from sluicegate.scheduling.wait_times import WaitTimes
+from sluicegate.scheduling.waiting import WORKER_SEEN_SECONDS
 from sluicegate.settings import Settings
 from sluicegate.supervision import StreamName, SupervisedProcess
 
@@ -66,14 +73,28 @@ class Gateway:
         self._metrics = Metrics()
         self._exchanges = Exchanges(self._metrics, limit=settings.server.max_streams)
         self._feed = JobFeed(self._store, self._signals, clock)
-        self._caretaker = Caretaker(self._store, self._signals, Sweep(self._store, blobs), clock)
+        self._caretaker = Caretaker(
+            self._store, self._signals, Sweep(self._store, blobs), clock, policy=settings.policy
+        )
         self._workers = [_WorkerProcess(settings, self) for _ in range(self._worker_count())]
         self._draining = False
         idle = settings.server.client_idle_seconds
         relay = Relay(Balancer(self._fleet), self._exchanges, self._metrics, clock, client_idle_seconds=idle)
         picture_cards = [card for backend in self._pictures for card in backend.cards()]
         attempts = settings.worker.max_attempts
-        self._intake = Intake(self._store, assets, self._signals, picture_cards, max_attempts=attempts)
+        outlooks = Outlooks(self._store, clock)
+        reasons = Reasons(self._store, outlooks, settings.policy)
+        self._waits = WaitTimes(self._store, self._metrics.waited)
+        self._intake = Intake(
+            self._store,
+            assets,
+            self._signals,
+            picture_cards,
+            costs=Costs(self._store, settings.policy, clock),
+            shedding=Shedding(outlooks, self._store),
+            max_attempts=attempts,
+            on_stored=self._waits.expect,
+        )
         image_answers = ImageAnswers(
             self._store,
             self._feed,
@@ -88,7 +109,7 @@ class Gateway:
             ImagesDoor(self._intake, assets, image_answers, max_upload_bytes=settings.server.max_upload_bytes),
             ModelsDoor(self.cards, clock.now()),
             SimpleChatDoor(relay, self._exchanges, self._fleet.cards, clock),
-            JobsDoor(self._intake, self._store, self._feed, self._signals),
+            JobsDoor(self._intake, self._store, self._feed, self._signals, outlooks=outlooks, reasons=reasons),
             AssetsDoor(assets, max_upload_bytes=settings.server.max_upload_bytes),
             OperationDoor(
                 store=self._store,
@@ -97,14 +118,20 @@ class Gateway:
                 metrics=self._metrics,
                 uptime=Uptime(clock),
                 draining=lambda: self._draining,
+                tiers=settings.tiers,
             ),
+            QueueDoor(self._store, settings.policy),
             docs,
         )
         endpoints = [endpoint for door in doors for endpoint in door.endpoints()]
         docs.describe(endpoints)
         self._app = build_server(
             endpoints,
-            Gate(host=settings.server.host, cors_origins=settings.server.cors_origins),
+            Gate(
+                host=settings.server.host,
+                cors_origins=settings.server.cors_origins,
+                local_tier=settings.local_tier,
+            ),
             self._metrics,
             max_body_bytes=settings.server.max_body_bytes,
             client_idle_seconds=idle,
@@ -144,8 +171,8 @@ class Gateway:
             for worker in self._workers:
                 await worker.process.start()
             stack.push_async_callback(self._stop_workers)
-            caretaker = asyncio.create_task(self._caretaker.run())
-            stack.callback(caretaker.cancel)
+            for loop in (self._caretaker.run(), self._waits.run()):
+                stack.callback(asyncio.create_task(loop).cancel)
             await self._serve(listener, on_ready)
         _log.info("gateway stopped")
 

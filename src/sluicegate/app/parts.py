@@ -14,6 +14,11 @@ from sluicegate.storage.contracts import BlobStore, Signals, Store
 
 def build_store(settings: Settings) -> Store:
     """The database. Raises `StoreUnavailable` when its folder cannot be made."""
+    if settings.storage.engine == "postgresql":
+        from sluicegate.storage.postgres.store import PostgresStore
+
+        return PostgresStore(settings.storage.url, policy=settings.policy)
+
     from sluicegate.storage.sqlite.store import SqliteStore
 
     folder = settings.database_path.parent
@@ -21,7 +26,7 @@ def build_store(settings: Settings) -> Store:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f'the folder "{folder}" cannot be made: {error.strerror}; check data_dir') from error
-    return SqliteStore(settings.database_path, SystemClock())
+    return SqliteStore(settings.database_path, SystemClock(), policy=settings.policy)
 
 
 def build_blobs(settings: Settings) -> BlobStore:
@@ -33,6 +38,11 @@ def build_blobs(settings: Settings) -> BlobStore:
 
 def build_signals(settings: Settings) -> Signals:
     """The hints between the processes on one store."""
+    if settings.storage.engine == "postgresql":
+        from sluicegate.storage.postgres.signals import PostgresSignals
+
+        return PostgresSignals(settings.storage.url)
+
     from sluicegate.storage.sqlite.signals import SocketSignals
 
     return SocketSignals(settings.database_path)

@@ -56,11 +56,14 @@ async def run(settings: Settings) -> None:
     worker = Worker(
         worker_id=worker_id,
         store=store,
+        open_store=lambda: build_store(settings),
         signals=signals,
         executor=executor,
         backends=backends,
         settings=settings.worker,
         clock=clock,
+        pools=settings.worker_pools,
+        on_hang=_end_at_once,
     )
     stop = _Stop(worker, settings.server.drain_seconds)
     if exit_with_parent(stop.from_thread):
@@ -77,6 +80,11 @@ async def run(settings: Settings) -> None:
         await store.close()
     if worker.gave_up:
         raise BackendTimeout("a model did not end in time; start this worker again (serve does so by itself)")
+
+
+def _end_at_once() -> None:
+    """End a process that hangs: only a new one is cured of it. `serve` starts one and returns the job at once."""
+    os._exit(1)
 
 
 def _end_in_any_case(seconds: float) -> None:

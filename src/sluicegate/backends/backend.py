@@ -70,7 +70,8 @@ class ChatBackend(Protocol):
 
 
 Report = Callable[[Progress], None]
-"""Called by running work, from any thread, at every step. Raises `JobCanceled` or `LeaseLost` to stop the work."""
+"""Called by running work, from any thread, at every step. Raises `JobCanceled` or `LeaseLost` to stop the work.
+`steps` is told once the model is loaded: from then on time counts as work."""
 
 
 class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +90,8 @@ class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...] = ()
     details: dict[str, Any] = {}
     """See `Success` in storage/contracts."""
+    load_seconds: float = 0.0
+    """How much of the time went into loading the model; the caller is not charged for it."""
 
 
 class PictureBackend(Protocol):

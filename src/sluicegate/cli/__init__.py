@@ -15,6 +15,7 @@ from sluicegate.cli.doctor import doctor
 from sluicegate.cli.generate import generate
 from sluicegate.cli.jobs import jobs
 from sluicegate.cli.serve import serve, work
+from sluicegate.cli.simulate import simulate
 
 _EPILOG = """\b
 A first try, with nothing running yet:
@@ -54,5 +55,5 @@ def _read_dotenv(file: Path) -> None:
             os.environ.setdefault(name, value)
 
 
-for _command in (serve, work, chat, generate, jobs, doctor):
+for _command in (serve, work, chat, generate, jobs, simulate, doctor):
     main.add_command(_command)

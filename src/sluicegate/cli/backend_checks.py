@@ -48,8 +48,10 @@ LOCAL_PARTS: dict[str, tuple[Part, ...]] = {
 
 async def check_store(settings: "Settings") -> Finding:
     """The database opens, migrates and answers; before a first start this is tried in a temporary folder."""
+    if settings.storage.engine != "sqlite":
+        return await _try_store(settings, settings.database_words)
     if settings.database_path.exists():
-        return await _try_store(settings, str(settings.database_path))
+        return await _try_store(settings, settings.database_words)
     with tempfile.TemporaryDirectory(prefix="sluicegate-doctor-") as folder:
         elsewhere = msgspec.structs.replace(
             settings, data_dir=folder, storage=msgspec.structs.replace(settings.storage, url="", assets="")
@@ -66,6 +68,8 @@ async def _try_store(settings: "Settings", words: str) -> Finding:
             waiting = sum(count.jobs for count in await store.counts())
     except (SluicegateError, OSError) as error:
         mend = "check the disk and the rights of the file; a copy of the data folder is the best backup"
+        if settings.storage.engine != "sqlite":
+            mend = "see that the server runs and lets this user in; PGPASSWORD or ~/.pgpass holds the password"
         return Finding("store", "problem", f"{words}: {error}", mend)
     return Finding("store", "ok", words + (f", {waiting} jobs not ended" if waiting else ""))
 

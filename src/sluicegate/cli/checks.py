@@ -132,7 +132,9 @@ def check_faults(faults: Iterable["Fault"]) -> list[Finding]:
 def check_folders(settings: "Settings") -> Iterator[Finding]:
     """The folders of the database and of the pictures: there or to be made, writable, with room on the disk."""
     places = {"data folder": Path(settings.data_dir).absolute()}
-    places |= {"database folder": settings.database_path.parent, "pictures folder": settings.assets_path}
+    if settings.storage.engine == "sqlite":
+        places["database folder"] = settings.database_path.parent
+    places["pictures folder"] = settings.assets_path
     seen: set[Path] = set()
     for name, folder in places.items():
         if folder not in seen and not any(folder.is_relative_to(other) for other in seen):

@@ -1,8 +1,8 @@
-"""``sluicegate jobs``: list, show, watch and cancel."""
+"""``sluicegate jobs``: list, show, watch, cancel, and the whole queue."""
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from sluicegate.cli.follow import Follower
 from sluicegate.cli.generate import why_not
 from sluicegate.cli.options import json_option, url_options
 from sluicegate.cli.progress import describe, display, share
+from sluicegate.cli.queue_view import queue_view
 from sluicegate.cli.terminal import Failure, console, is_terminal, print_json, printable, run, seconds_text
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ STATUSES = ("queued", "running", "canceling", "succeeded", "failed", "canceled",
 REFRESH_SECONDS = 1.0
 PAGE = 100
 """Most jobs that the gateway lists at once."""
+MOST_TENANTS = 500
+"""Most tenants of a pool that it lists at once."""
 _COLOURS = {"succeeded": "green", "failed": "red", "running": "cyan", "expired": "yellow", "canceled": "yellow"}
 
 
@@ -153,6 +156,77 @@ async def _watch_all(target: Target, limit: int) -> None:
 
 @jobs.command(
     epilog="""\b
+Examples:
+  sluicegate jobs queue
+  sluicegate jobs queue --watch
+  sluicegate jobs queue --tenant acme --json"""
+)
+@click.option("--watch", "live", is_flag=True, help="Look again every second until Ctrl-C.")
+@click.option("--tenant", help="Only this tenant. Default: all, the longest waits first.")
+@click.option("--pool", help="Only this pool. Default: all.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST_TENANTS),
+    default=15,
+    show_default=True,
+    help="Tenants and running jobs to list in each pool; the others are summed.",
+)
+@json_option
+@url_options
+def queue(
+    *,
+    live: bool,
+    tenant: str | None,
+    pool: str | None,
+    limit: int,
+    as_json: bool,
+    url: str | None,
+    api_key: str | None,
+) -> None:
+    """Show the queue: each tenant's share and virtual time, its longest wait, and why its next job waits.
+
+    `virtual time` is drawn on a line from the tenant that has had the least to the one that has had the most, for
+    its weight; the bar on it is the pool's clock. With --watch --json each look is one line on stdout.
+    """
+    if live and not as_json and not is_terminal(sys.stdout):
+        raise click.UsageError("--watch needs a terminal (or --json)")
+    asked = {"tenant": tenant, "pool": pool, "limit": limit}
+    params = {name: value for name, value in asked.items() if value is not None}
+    target = Target(url=url, api_key=api_key)
+    if live:
+        run(_watch_queue(target, params, as_json=as_json))
+        return
+    report = run(_look_at_queue(target, params))
+    if as_json:
+        print_json(report)
+    else:
+        screen = console()
+        screen.print(queue_view(report, screen.width))
+
+
+async def _look_at_queue(target: Target, params: Mapping[str, str | int]) -> Json:
+    async with connect(target) as client:
+        return await client.ask("GET", "/admin/queue", params=params)
+
+
+async def _watch_queue(target: Target, params: Mapping[str, str | int], *, as_json: bool) -> None:
+    from rich.live import Live
+
+    async with connect(target) as client:
+        if as_json:
+            while True:
+                print_json(await client.ask("GET", "/admin/queue", params=params), lines=True)
+                await asyncio.sleep(REFRESH_SECONDS)
+        screen = console()
+        with Live(console=screen, auto_refresh=False) as live:
+            while True:
+                report = await client.ask("GET", "/admin/queue", params=params)
+                live.update(queue_view(report, screen.width), refresh=True)
+                await asyncio.sleep(REFRESH_SECONDS)
+
+
+@jobs.command(
+    epilog="""\b
 Example:
   sluicegate jobs cancel job_01k3abcdefghjkmnpqrstvwxyz"""
 )
@@ -191,13 +265,19 @@ def table(rows: Iterable[Json], *, now: datetime) -> "Table":
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("job", "state", "model", "task", "done", "age", "took"):
-        grid.add_column(name, no_wrap=name in ("job", "done", "age", "took"))
+    rows = list(rows)
+    placed = any(job.get("queue_position") is not None for job in rows)
+    timed = any(job.get("eta_seconds") is not None for job in rows)
+    names = ["job", "state", *["place"] * placed, *["eta"] * timed, "model", "task", "done", "age", "took"]
+    for name in names:
+        grid.add_column(name, no_wrap=name not in ("state", "model", "task"))
     for job in rows:
-        took = (job.get("metrics") or {}).get("execution_ms")
+        took, eta = (job.get("metrics") or {}).get("execution_ms"), job.get("eta_seconds")
         grid.add_row(
             job["id"],
-            Text(describe(job), _COLOURS.get(job["status"], "")),
+            Text(describe({**job, "queue_position": None}), _COLOURS.get(job["status"], "")),
+            *[str(job.get("queue_position") or "")] * placed,
+            *[seconds_text(eta) if eta is not None else ""] * timed,
             Text(printable(job["model"])),
             job["task"],
             f"{share(job):.0%}" if share(job) else "",
@@ -214,6 +294,8 @@ def facts(job: Json) -> list[tuple[str, str]]:
     pairs = [
         ("job", job["id"]),
         ("state", describe(job)),
+        ("why", job.get("waiting_for")),
+        ("eta", seconds_text(job["eta_seconds"]) if job.get("eta_seconds") is not None else None),
         ("model", job["model"]),
         ("task", job["task"]),
         ("created", job["created_at"]),

@@ -65,17 +65,25 @@ def serve(
 @click.command(
     short_help="Run one more worker on the same store.",
     epilog="""\b
-Example:
-  sluicegate work --config gateway.toml""",
+Examples:
+  sluicegate work --config gateway.toml
+  sluicegate work --config gateway.toml --pool big --pool default""",
 )
 @store_options
-def work(config: Path | None, data_dir: Path | None) -> None:
+@click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    help="Serve this pool; give it again for more, the first before the others. Default: worker.pools, else all.",
+)
+def work(config: Path | None, data_dir: Path | None, pools: tuple[str, ...]) -> None:
     """Run one more worker for picture jobs, on the store that the settings name.
 
     `serve` starts worker.processes of them by itself (default 1). Ctrl-C or SIGTERM lets the running job end,
     at most server.drain_seconds (default 30 s), or hands it back to the queue.
     """
-    settings = read_settings(config, {"data_dir": str(data_dir) if data_dir else None})
+    overrides = {"data_dir": str(data_dir) if data_dir else None, "worker.pools": list(pools) or None}
+    settings = read_settings(config, overrides)
     from sluicegate.app import run_worker
     from sluicegate.observability.logs import configure_logs
 

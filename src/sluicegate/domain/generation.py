@@ -4,10 +4,13 @@ An image in an input is an asset id (``asset_…``), a data URL or plain base64.
 Sizes are pixels, strengths run from 0 (nothing changes) to 1 (full effect).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from sluicegate.domain.fairness import DEFAULT_POOL
 
 Task = Literal["text-to-image", "image-to-image", "stylize", "upscale"]
 OutputFormat = Literal["png", "webp", "jpeg"]
@@ -98,6 +101,36 @@ IMAGE_FIELDS = ("image", "style_image")
 """The fields of any task input that hold an image."""
 
 
+class CostModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's work costs, in reference seconds, with MP the megapixels (2²⁰ pixels) of a picture:
+
+    ``fixed + n·(step·steps·order·MP^exponent + pixel·MP)``
+
+    The numbers are measured with the model in memory. The default is a guess that calibration puts right.
+    """
+
+    fixed: float = 0.1
+    """Once for each job: reading the words, taking the picture in."""
+    step: float = 0.5
+    """One step at one megapixel."""
+    exponent: float = 1.1
+    """How a step grows with the megapixels; 0 for a model that always draws at one size."""
+    pixel: float = 0.2
+    """For each megapixel outside the steps: decoding, enlarging, encoding."""
+    order: int = 1
+    """Evaluations of the network in one step."""
+    usual_steps: int = 1
+    """Steps when the caller leaves the number open."""
+    usual_megapixels: float = 0.25
+    """Size when the caller leaves it open, and no picture tells it."""
+    most_megapixels: float | None = None
+    """The network is never shown more: larger pictures are shrunk for it, and what it made is enlarged."""
+    guidance_doubles: bool = False
+    """Whether guidance over 1 evaluates the network twice."""
+    strength_shortens: bool = False
+    """Whether a strength under 1 leaves out as large a share of the steps."""
+
+
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """A model as callers see it. `tasks` holds "chat" or picture tasks; `scale` is an upscaler's factor."""
 
@@ -114,3 +147,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Fewest and most steps, for a model that draws from noise; None for any other."""
     strength: float = 1.0
     """What is usual for image-to-image."""
+    pool: str = DEFAULT_POOL
+    """Where its jobs wait."""
+    costs: Mapping[str, CostModel] = {}
+    """By task; by "stylize with style_image" and the like where a picture for the style makes it another work."""

@@ -33,8 +33,10 @@ class UlidFactory:
     def __call__(self) -> str:
         with self._lock:
             milliseconds = time.time_ns() // 1_000_000
-            fresh = (milliseconds << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
-            self._last = fresh if fresh >> _RANDOM_BITS > self._last >> _RANDOM_BITS else self._last + 1
+            if milliseconds > self._last >> _RANDOM_BITS:
+                self._last = (milliseconds << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+            else:
+                self._last += 1
             return _encode(self._last)
 
 

@@ -6,15 +6,18 @@
     scheduled ◀─retry───┤
     queued ◀─hand back, lease expired─┘
     queued | scheduled ──cancel──▶ canceled         queued | scheduled | running ──deadline──▶ expired
+    running ──preempted──▶ queued                   (the worker is told to give way, and hands the job back)
 
 Model work runs at least once; the result, the attempt's record and the event are stored exactly once,
-in the transaction that ends the job. A claim raises the job's fence; only the holder of the current fence may write.
+in the transaction that ends the job, and so is the charge: every ended job has one row in the ledger.
+A claim raises the job's fence; only the holder of the current fence may write.
 """
 
 from typing import Any, Literal
 
 import msgspec
 
+from sluicegate.domain.fairness import DEFAULT_POOL, Tier
 from sluicegate.domain.ids import AssetId, JobId, Tenant, WorkerId
 
 JobState = Literal["queued", "scheduled", "running", "canceling", "succeeded", "failed", "canceled", "expired"]
@@ -87,7 +90,8 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try at a job. `outcome` is None while it runs.
 
-    Outcomes: succeeded, failed, retried, handed_back (a worker stopped), lease_expired, worker_died, canceled, expired.
+    Outcomes: succeeded, failed, retried, handed_back (a worker stopped), preempted, lease_expired, worker_died,
+    canceled, expired.
     """
 
     number: int
@@ -106,8 +110,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState
     model: str
     task: str
+    pool: str
+    tier: str
     input: dict[str, Any]
     priority: int
+    cost: float
+    """Estimate, in reference seconds."""
+    charged: float | None
+    """What the ledger says, in reference seconds; None until the job has ended."""
+    preemptions: int
     created_at: float
     started_at: float | None
     completed_at: float | None
@@ -126,15 +137,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     progress: Progress | None
     """The latest report of the running attempt; None before the first."""
-    queue_position: int | None
-    """Jobs ahead for the same model plus one; None when not waiting."""
+    jobs_ahead: int | None
+    """Queued jobs of the same tenant and pool that come before it, counted up to 1000; None when not queued."""
+    due_at: float | None
+    """When a job that waits for its next attempt (`scheduled`) is queued again."""
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored at submission. `deadline_seconds` counts from then."""
+    """What is stored at submission. `deadline_seconds` counts from then.
+
+    `cost` is the estimate in reference seconds, `base_cost` the same before calibration (None: equal to `cost`).
+    `tier` is what the tenant is granted now.
+    """
 
     id: JobId
     tenant: Tenant
+    tier: Tier = Tier()
+    pool: str = DEFAULT_POOL
+    cost: float = 1.0
+    base_cost: float | None = None
     model: str
     task: str
     input: dict[str, Any]
@@ -175,11 +196,12 @@ class Claim(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """The store's answer to a heartbeat for one lease.
 
-    keep: go on. cancel: the caller withdrew. expire: the deadline passed. lost: another owns the job now.
+    keep: go on. cancel: the caller withdrew. expire: the deadline passed. preempt: give way and hand the job back.
+    lost: another owns the job now.
     """
 
     lease: Lease
-    word: Literal["keep", "cancel", "expire", "lost"]
+    word: Literal["keep", "cancel", "expire", "preempt", "lost"]
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):

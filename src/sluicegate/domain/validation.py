@@ -59,7 +59,7 @@ def _faults(value: Any, kind: Any, path: str, lax: Collection[str]) -> Iterator[
             for fault in _faults(item, inner, inner_path, lax):
                 is_own = False
                 yield fault
-        if not is_own:
+        if not is_own or (_holds_text(path, lax) and _refusal(value, kind, strict=False) is None):
             return
     yield Fault(_within(path, str(error)), f"{_reason(error)}, got {_show(value)}", _mend(value, annotated))
 
@@ -71,6 +71,11 @@ def _refusal(value: Any, kind: Any, *, strict: bool) -> msgspec.ValidationError 
     except msgspec.ValidationError as error:
         return error
     return None
+
+
+def _holds_text(path: str, lax: Collection[str]) -> bool:
+    """Whether something below `path` came as text and may be converted from it."""
+    return any(inner.startswith(f"{path}.") for inner in lax)
 
 
 def _is_inside(error: msgspec.ValidationError) -> bool:

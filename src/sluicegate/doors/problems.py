@@ -11,7 +11,7 @@ from typing import Any, Literal, assert_never
 import msgspec
 from starlette.responses import Response
 
-from sluicegate.errors import InvalidInput, InvalidRequest, SluicegateError
+from sluicegate.errors import InvalidInput, InvalidRequest, LimitReached, SluicegateError
 
 Dialect = Literal["openai", "chat", "native"]
 
@@ -55,7 +55,8 @@ def _openai(error: SluicegateError, status: int) -> dict[str, Any]:
     if status == 429:
         kind = "rate_limit_error"
     param = error.faults[0].path or None if error.faults else error.details.get("param")
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
+    code = "rate_limit_exceeded" if isinstance(error, LimitReached) else error.code
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
 
 
 def _chat(error: SluicegateError) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Prometheus metrics. Names and labels are public: they change only with a major version."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Collection, Iterable
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
@@ -9,6 +11,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_WAITS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200)
+_STATES = ("queued", "scheduled", "running", "canceling")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -64,22 +68,56 @@ class Metrics:
             ("backend", "model", "reason"),
             registry=self.registry,
         )
+        self.queue_wait_seconds = Histogram(
+            "sluicegate_queue_wait_seconds",
+            "From a job's submission to its first claim, for jobs that this gateway stored.",
+            ("tier",),
+            buckets=_WAITS,
+            registry=self.registry,
+        )
         self.snapshot = Snapshot()
         self.registry.register(self.snapshot)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+
+    def waited(self, tier: str, seconds: float) -> None:
+        """A job of the tier began after so long."""
+        self.queue_wait_seconds.labels(tier).observe(seconds)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
+class QueueGauges(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue at one moment. Costs are reference seconds."""
+
+    jobs: dict[tuple[str, str, str], int] = {}
+    """By (pool, tier, state)."""
+    longest_wait: dict[tuple[str, str], float] = {}
+    """Age in seconds of the oldest queued job, by (pool, tier)."""
+    cost: dict[tuple[str, str], float] = {}
+    """Estimated cost of the queued jobs, by (pool, tier)."""
+    workers: dict[str, int] = {}
+    """Live workers by pool."""
+
+    def filled(self, tiers: Collection[str]) -> "QueueGauges":
+        """The same with zeros where a pool has nothing of a tier, so that series do not come and go."""
+        pools = {*self.workers, *(pool for pool, _ in self.cost), *(pool for pool, _, _ in self.jobs)}
+        pairs = [*itertools.product(sorted(pools), sorted(tiers)), *self.cost, *((it[0], it[1]) for it in self.jobs)]
+        return QueueGauges(
+            jobs={(*pair, state): 0 for pair in pairs for state in _STATES} | self.jobs,
+            longest_wait=dict.fromkeys(pairs, 0.0) | self.longest_wait,
+            cost=dict.fromkeys(pairs, 0.0) | self.cost,
+            workers=dict.fromkeys(sorted(pools), 0) | self.workers,
+        )
+
+
 class Snapshot(Collector):
     """Gauges whose truth lies elsewhere (store, backends); refreshed just before each scrape."""
 
     def __init__(self) -> None:
-        self.queue: dict[str, int] = {}
-        """Jobs by state."""
+        self.queue = QueueGauges()
         self.inflight: dict[tuple[str, str], int] = {}
         """Calls in flight by (backend, model)."""
         self.limits: dict[tuple[str, str], int] = {}
@@ -87,21 +125,35 @@ class Snapshot(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The gauges as they were last refreshed."""
-        queue = GaugeMetricFamily(
-            "sluicegate_queue_jobs", "Jobs that have not ended, by state.", labels=("pool", "tier", "state")
+        by_tier, by_backend = ("pool", "tier"), ("backend", "model")
+        queue = self.queue
+        yield _gauge(
+            "sluicegate_queue_jobs", "Jobs that have not ended, by state.", (*by_tier, "state"), queue.jobs.items()
         )
-        for state, jobs in self.queue.items():
-            queue.add_metric(("default", "default", state), jobs)
-        yield queue
-        inflight = GaugeMetricFamily(
-            "sluicegate_backend_inflight", "Calls in flight at a backend.", labels=("backend", "model")
+        yield _gauge(
+            "sluicegate_queue_longest_wait_seconds",
+            "Age of the oldest queued job.",
+            by_tier,
+            queue.longest_wait.items(),
         )
-        for labels, calls in self.inflight.items():
-            inflight.add_metric(labels, calls)
-        yield inflight
-        limit = GaugeMetricFamily(
-            "sluicegate_backend_limit", "Calls that a backend may have in flight.", labels=("backend", "model")
+        yield _gauge(
+            "sluicegate_queue_cost_seconds",
+            "Estimated cost of the queued jobs, in reference seconds.",
+            by_tier,
+            queue.cost.items(),
         )
-        for labels, calls in self.limits.items():
-            limit.add_metric(labels, calls)
-        yield limit
+        workers = (((pool,), count) for pool, count in queue.workers.items())
+        yield _gauge("sluicegate_pool_workers", "Live workers that serve the pool.", ("pool",), workers)
+        yield _gauge("sluicegate_backend_inflight", "Calls in flight at a backend.", by_backend, self.inflight.items())
+        yield _gauge(
+            "sluicegate_backend_limit", "Calls that a backend may have in flight.", by_backend, self.limits.items()
+        )
+
+
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family

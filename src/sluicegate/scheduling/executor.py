@@ -3,11 +3,13 @@
     resolve the input  ▶  run the model  ▶  store the pictures  ▶  record the end, under the lease's fence
 
 Running work is told to stop through `Reins`: the worker sets a word, and the next progress report raises.
+
+What is charged: the seconds that the model worked, without those in which it was loaded; also when the caller is to
+blame for a failure, has withdrawn the job or let its deadline pass. Nothing when the service is to blame.
 """
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
@@ -17,7 +19,7 @@ from sluicegate.backends.backend import PictureBackend, PictureRequest, PictureR
 from sluicegate.domain.clock import Clock
 from sluicegate.domain.generation import IMAGE_FIELDS, TASK_INPUTS, Task
 from sluicegate.domain.ids import AssetId
-from sluicegate.domain.job import Claim, Job, JobError, Lease, Preview, Progress
+from sluicegate.domain.job import Job, JobError, Lease
 from sluicegate.errors import (
     BackendError,
     BackendRefused,
@@ -31,76 +33,17 @@ from sluicegate.errors import (
 )
 from sluicegate.observability.logs import Log
 from sluicegate.results.assets import Assets
+from sluicegate.scheduling.reins import Meter, Reins, Word
 from sluicegate.scheduling.retries import backoff_seconds
 from sluicegate.storage.contracts import JobStore, Signals, Success
 
-Word = Literal["cancel", "expire", "lost", "drain", "timeout"]
 Outcome = Literal["succeeded", "failed", "timed out", "withdrawn", "handed back", "lost"]
 PREVIEW_SECONDS = 0.05
 """How soon a preview is passed on."""
 PROGRESS_SECONDS = 0.5
 """Progress is written at most this often; the last report of a run is its result."""
-
-
-class Reins:
-    """Holds one running job: its lease, the word to stop it with, and its latest progress. Thread-safe."""
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self._lock = threading.Lock()
-        self._word: Word | None = None
-        self._latest: Progress | None = None
-        self._previews: list[Preview] = []
-        self._shown = 0
-
-    @property
-    def lease(self) -> Lease:
-        """The lease under which the job runs."""
-        return self.claim.lease
-
-    @property
-    def word(self) -> Word | None:
-        """Why the work must stop, or None."""
-        return self._word
-
-    def pull(self, word: Word) -> None:
-        """Tell the work to stop; the first word stands, but a lost lease overrides every other."""
-        with self._lock:
-            if self._word is None or word == "lost":
-                self._word = word
-
-    def report(self, progress: Progress) -> None:
-        """Called by the work at every step, from any thread. Raises `JobCanceled` or `LeaseLost`."""
-        with self._lock:
-            if progress.preview is not None:
-                step, steps = progress.step or 0, progress.steps or 0
-                self._previews.append(Preview(index=self._shown, step=step, steps=steps, image=progress.preview))
-                self._shown += 1
-                progress = msgspec.structs.replace(progress, preview=None)
-            self._latest = progress
-        self.check()
-
-    def take_previews(self) -> list[Preview]:
-        """The previews that were not taken yet, in order."""
-        with self._lock:
-            taken, self._previews = self._previews, []
-            return taken
-
-    def check(self) -> None:
-        """Raise when the work must stop."""
-        match self._word:
-            case None:
-                return
-            case "lost":
-                raise LeaseLost(f"job {self.lease.job} is no longer this worker's")
-            case word:
-                raise JobCanceled(f"job {self.lease.job} was told to stop ({word})")
-
-    def take_progress(self) -> Progress | None:
-        """The latest report that was not taken yet."""
-        with self._lock:
-            latest, self._latest = self._latest, None
-            return latest
+PATIENCE_SECONDS = 30.0
+"""How long a job whose input cannot be read waits for the store before the attempt has failed."""
 
 
 class Executor:
@@ -130,17 +73,17 @@ class Executor:
         job = reins.claim.job
         self._log.info("job started", job=job.id, model=job.model, task=job.task, attempt=job.attempt)
         started = self._clock.monotonic()
+        meter = Meter(self._clock)
         reporter = asyncio.create_task(self._report_progress(reins))
         try:
-            result = await self._run(job, reins)
+            result = await self._run(job, reins, meter)
             await self._tell_previews(reins)
-            seconds = self._clock.monotonic() - started
-            ended = await self._persist(reins, lambda: self._succeed(reins.lease, job, result, seconds))
+            ended = await self._persist(reins, lambda: self._succeed(reins.lease, job, result, meter))
             outcome: Outcome = "succeeded" if ended else "lost"
         except (JobCanceled, LeaseLost):
-            outcome = await self._stop(reins)
+            outcome = await self._stop(reins, meter)
         except Exception as error:  # whatever model code raises is this attempt's outcome
-            outcome = await self._fail(reins, error)
+            outcome = await self._fail(reins, error, meter)
         finally:
             reporter.cancel()
         self._signals.notify("events")
@@ -148,21 +91,42 @@ class Executor:
         self._log.info("job ended", job=job.id, model=job.model, outcome=outcome, seconds=round(seconds, 3))
         return outcome
 
-    async def _run(self, job: Job, reins: Reins) -> PictureResult:
+    async def _run(self, job: Job, reins: Reins, meter: Meter) -> PictureResult:
         """Resolve the input and make the pictures, within the time that is left."""
-        request = await self._resolve(job)
-        reins.check()
+        try:
+            request = await self._resolve_patiently(job, reins)
+            reins.check()
+            return await self._make(request, job, reins, meter)
+        finally:
+            meter.stop()
+            reins.end()
+
+    async def _make(self, request: PictureRequest, job: Job, reins: Reins, meter: Meter) -> PictureResult:
         backend = self._backends[job.model]
         left = self._timeout_seconds
         word: Word = "timeout"
         if job.deadline_at is not None and job.deadline_at - self._clock.now() < left:
             left, word = max(0.0, job.deadline_at - self._clock.now()), "expire"
-        run = asyncio.ensure_future(backend.run(request, reins.report))
+        meter.start(loading=job.model not in backend.loaded())
+        run = asyncio.ensure_future(backend.run(request, meter.attached_to(reins.report)))
         done, _ = await asyncio.wait({run}, timeout=left)
         if not done:
             reins.pull(word)
             await asyncio.wait({run})
         return run.result()
+
+    async def _resolve_patiently(self, job: Job, reins: Reins) -> PictureRequest:
+        """A store that is away for a moment costs the job no attempt."""
+        attempt, until = 0, self._clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._resolve(job)
+            except StoreUnavailable:
+                if self._clock.monotonic() >= until:
+                    raise
+            reins.check()
+            attempt += 1
+            await asyncio.sleep(backoff_seconds(attempt, base=0.1, cap=1.0))
 
     async def _resolve(self, job: Job) -> PictureRequest:
         task: Task = msgspec.convert(job.task, Task)
@@ -175,7 +139,7 @@ class Executor:
                 images[field] = await self._assets.read(asset)
         return PictureRequest(model=job.model, task=task, input=task_input, images=images)
 
-    async def _succeed(self, lease: Lease, job: Job, result: PictureResult, seconds: float) -> bool:
+    async def _succeed(self, lease: Lease, job: Job, result: PictureResult, meter: Meter) -> bool:
         """Store the pictures' bytes, then record their assets with the job's end.
 
         After a store that was away both are done again: the sweep may have taken bytes that had waited for long.
@@ -184,38 +148,58 @@ class Executor:
         success = Success(
             outputs=tuple(outputs),
             backend=self._backends[job.model].name,
-            execution_seconds=seconds,
+            execution_seconds=meter.seconds,
+            cost=max(0.0, meter.seconds - result.load_seconds),
             degraded=result.degraded,
             details=result.details,
         )
         return await self._jobs.succeed(lease, success)
 
-    async def _stop(self, reins: Reins) -> Outcome:
-        lease = reins.lease
+    async def _stop(self, reins: Reins, meter: Meter) -> Outcome:
         match reins.word:
             case "cancel" | "expire" as word:
-                await self._persist(reins, lambda: self._jobs.stop(lease, word))
+                await self._persist(reins, lambda: self._jobs.stop(reins.lease, word, cost=meter.worked))
                 return "withdrawn"
-            case "drain":
-                await self._persist(reins, lambda: self._jobs.hand_back(lease))
+            case "drain" | "preempt" | "silence" as reason:
+                preempted = reason == "preempt"
+                back = await self._persist(reins, lambda: self._jobs.hand_back(reins.lease, preempted=preempted))
                 self._signals.notify("jobs")
-                return "handed back"
+                return "handed back" if back else "lost"
             case "timeout":
                 seconds = f"{self._timeout_seconds:g}"
                 message = f"no result within {seconds} s (setting worker.job_timeout_seconds)"
-                await self._fail(reins, BackendTimeout(message))
+                await self._fail(reins, BackendTimeout(message), meter)
                 return "timed out"
             case "lost" | None:
                 return "lost"
 
-    async def _fail(self, reins: Reins, error: Exception) -> Outcome:
-        record, retryable = _describe(error)
+    async def _fail(self, reins: Reins, error: Exception, meter: Meter) -> Outcome:
+        failure = _describe(error)
+        record = failure.record
         if record.code == "internal_error":
             self._log.error("model work raised", trace=True, job=reins.lease.job)
-        retry_in = backoff_seconds(reins.claim.job.attempt) if retryable else None
-        await self._persist(reins, lambda: self._jobs.fail(reins.lease, record, retry_in=retry_in))
+        retry_in = backoff_seconds(reins.claim.job.attempt) if failure.retryable else None
+        cost = meter.worked if failure.callers_own else 0.0
+        await self._persist(reins, lambda: self._record_failure(reins.claim.job, reins.lease, record, retry_in, cost))
         self._log.warning("attempt failed", job=reins.lease.job, code=record.code, reason=record.message)
         return "failed"
+
+    async def _record_failure(
+        self, job: Job, lease: Lease, record: JobError, retry_in: float | None, cost: float
+    ) -> bool:
+        """Record a failed attempt; at the last of several, with the history of all."""
+        if retry_in is None or job.attempt >= job.max_attempts:
+            now = self._clock.now()
+            history = [
+                msgspec.structs.replace(attempt, ended_at=now, outcome="failed", error=record)
+                if attempt.outcome is None
+                else attempt
+                for attempt in await self._jobs.attempts(job.id)
+            ]
+            if retry_in is not None or len(history) > 1:
+                told = {**record.details, "attempts": msgspec.to_builtins(history)}
+                record = msgspec.structs.replace(record, details=told)
+        return await self._jobs.fail(lease, record, retry_in=retry_in, cost=cost)
 
     async def _persist(self, reins: Reins, write: Callable[[], Awaitable[bool]]) -> bool:
         """Write the end of an attempt, again and again while the store is away; the fence decides if it counts."""
@@ -226,7 +210,7 @@ class Executor:
             except StoreUnavailable as error:
                 attempt += 1
                 self._log.warning("the store is away, the result waits", job=reins.lease.job, reason=error.message)
-                await asyncio.sleep(backoff_seconds(attempt, base=0.2, cap=5.0))
+                await asyncio.sleep(backoff_seconds(attempt, base=0.2, cap=2.0))
 
     async def _tell_previews(self, reins: Reins) -> None:
         """Store the previews that have come; like progress, they are worth no job."""
@@ -255,16 +239,25 @@ class Executor:
                     self._log.debug("progress not stored", job=reins.lease.job, reason=str(error))
 
 
-def _describe(error: Exception) -> tuple[JobError, bool]:
-    """What to store of a failure, and whether another attempt may help."""
+class Failure(msgspec.Struct, frozen=True):
+    """What to store of a failure, whether another attempt may help, and whether the caller is to blame."""
+
+    record: JobError
+    retryable: bool
+    callers_own: bool = False
+
+
+def _describe(error: Exception) -> Failure:
     match error:
         case BackendRefused() | InvalidRequest() | UnknownAsset():
-            return JobError(code=error.code, message=error.message, details=error.details), False
+            record = JobError(code=error.code, message=error.message, details=error.details)
+            return Failure(record, retryable=False, callers_own=True)
         case BackendError() | StoreUnavailable():
-            return JobError(code=error.code, message=error.message, details=error.details), True
+            return Failure(JobError(code=error.code, message=error.message, details=error.details), retryable=True)
         case SluicegateError():
-            return JobError(code=error.code, message=error.message, details=error.details), False
+            return Failure(JobError(code=error.code, message=error.message, details=error.details), retryable=False)
         case MemoryError():
-            return JobError(code="out_of_memory", message="the model ran out of memory"), True
+            return Failure(JobError(code="out_of_memory", message="the model ran out of memory"), retryable=True)
         case _:
-            return JobError(code="internal_error", message=f"the model raised {type(error).__name__}"), True
+            message = f"the model raised {type(error).__name__}"
+            return Failure(JobError(code="internal_error", message=message), retryable=True)

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -21,10 +21,14 @@ from sluicegate.domain.generation import (
     Upscale,
 )
 from sluicegate.domain.ids import AssetId, Tenant, new_job_id
-from sluicegate.domain.job import Idempotency, NewJob, Submission
+from sluicegate.domain.job import Idempotency, Job, NewJob, Submission
+from sluicegate.domain.principal import Principal
 from sluicegate.domain.validation import did_you_mean, find_faults
-from sluicegate.errors import Draining, Fault, ImageRejected, InvalidInput, SluicegateError, UnknownAsset
+from sluicegate.errors import Draining, Fault, ImageRejected, InvalidInput, QueueFull, SluicegateError, UnknownAsset
 from sluicegate.results.assets import Assets, as_asset_id, decode_reference
+from sluicegate.scheduling.costs import Cost, Costs
+from sluicegate.scheduling.forecast import Applicant
+from sluicegate.scheduling.shedding import Shedding
 from sluicegate.storage.contracts import JobStore, Signals
 
 MOST_METADATA_BYTES = 16_384
@@ -41,6 +45,14 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     metadata: Annotated[dict[str, Any], Meta(max_length=64)] = {}
 
 
+class _Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked input, with the size of the picture to work on and the pictures that are not stored yet."""
+
+    input: dict[str, Any]
+    pixels: int | None
+    inline: dict[str, Picture]
+
+
 class Intake:
     """Checks submissions against the models there are, takes their pictures in, and stores the jobs."""
 
@@ -51,13 +63,20 @@ class Intake:
         signals: Signals,
         cards: Sequence[ModelCard],
         *,
+        costs: Costs,
+        shedding: Shedding,
         max_attempts: int,
+        on_stored: Callable[[Job], None] | None = None,
     ) -> None:
+        """`on_stored` is told of each job that was stored here; a replay is none."""
         self._jobs = jobs
         self._assets = assets
         self._signals = signals
         self._cards = tuple(cards)
+        self._costs = costs
+        self._shedding = shedding
         self._max_attempts = max_attempts
+        self._on_stored = on_stored
         self._closed = False
 
     @property
@@ -69,14 +88,15 @@ class Intake:
         """Take no more jobs: the process is stopping."""
         self._closed = True
 
-    async def submit(self, tenant: Tenant, request: JobRequest, idempotency_key: str | None = None) -> Submission:
+    async def submit(self, caller: Principal, request: JobRequest, idempotency_key: str | None = None) -> Submission:
         """Store the job; when this returns, the job survives any restart.
 
-        Raises `InvalidInput` and `ImageRejected` with every fault, `IdempotencyMismatch`, `StoreUnavailable`,
-        `Draining`.
+        Raises `InvalidInput` and `ImageRejected` with every fault, `IdempotencyMismatch`, `QueueFull`, `TooLate`,
+        `StoreUnavailable`, `Draining`.
         """
         if self._closed:
             raise Draining("this gateway is stopping; send the job again, with its Idempotency-Key", retry_after=2)
+        tenant = caller.tenant
         idempotency = Idempotency(idempotency_key, digest(request)) if idempotency_key else None
         if idempotency is not None:
             earlier = await self._jobs.replay(tenant, idempotency)
@@ -86,33 +106,51 @@ class Intake:
         card, task = self._choose(request)
         task_input = _complete(card, _decode_input(request.input, task))
         _check_against(card, task_input)
-        resolved, created = await self._take_pictures_in(tenant, card, task_input)
-        try:
-            submission = await self._jobs.submit(
-                NewJob(
-                    id=new_job_id(),
-                    tenant=tenant,
-                    model=card.id,
-                    task=task,
-                    input=resolved,
-                    priority=request.priority,
-                    deadline_seconds=request.deadline_seconds,
-                    max_attempts=self._max_attempts,
-                    metadata=request.metadata,
-                ),
-                idempotency,
-            )
-        except UnknownAsset as error:
-            await self._discard(tenant, created)
-            raise ImageRejected.of(Fault("input", error.message, "upload it to /v1/assets")) from None
-        except SluicegateError:
-            await self._discard(tenant, created)
-            raise
+        prepared = await self._prepare(tenant, card, task_input)
+        cost = await self._costs.estimate(card, task, task_input, prepared.pixels)
+        _check_cost(cost, caller, card)
+        applicant = _applicant(caller, card, cost)
+        await self._shedding.check(applicant, priority=request.priority, deadline_seconds=request.deadline_seconds)
+        resolved, created = await self._take_pictures_in(tenant, prepared)
+        new = NewJob(
+            id=new_job_id(),
+            tenant=tenant,
+            tier=caller.tier,
+            pool=card.pool,
+            cost=cost.counted,
+            base_cost=cost.base,
+            model=card.id,
+            task=task,
+            input=resolved,
+            priority=request.priority,
+            deadline_seconds=request.deadline_seconds,
+            max_attempts=self._max_attempts,
+            metadata=request.metadata,
+        )
+        submission = await self._store(new, idempotency, applicant, created)
         if submission.replayed:
             await self._discard(tenant, created)
         else:
             self._signals.notify("jobs", "events")
+            if self._on_stored is not None:
+                self._on_stored(submission.job)
         return submission
+
+    async def _store(
+        self, new: NewJob, idempotency: Idempotency | None, applicant: Applicant, created: Sequence[str]
+    ) -> Submission:
+        try:
+            return await self._jobs.submit(new, idempotency)
+        except UnknownAsset as error:
+            await self._discard(new.tenant, created)
+            raise ImageRejected.of(Fault("input", error.message, "upload it to /v1/assets")) from None
+        except QueueFull as error:
+            await self._discard(new.tenant, created)
+            error.retry_after = await self._shedding.until_one_starts(applicant, otherwise=error.retry_after)
+            raise
+        except SluicegateError:
+            await self._discard(new.tenant, created)
+            raise
 
     def _choose(self, request: JobRequest) -> tuple[ModelCard, Task]:
         if request.model is None and request.task is None:
@@ -137,18 +175,14 @@ class Intake:
             raise InvalidInput.of(Fault("task", f'"{card.id}" does not do "{request.task}"', mend))
         return card, request.task
 
-    async def _take_pictures_in(
-        self, tenant: Tenant, card: ModelCard, task_input: TaskInput
-    ) -> tuple[dict[str, Any], list[str]]:
-        """The input with every image as an asset id, and the ids of the assets made for it.
-
-        Everything is checked before anything is stored.
-        """
-        resolved: dict[str, Any] = msgspec.to_builtins(task_input)
+    async def _prepare(self, tenant: Tenant, card: ModelCard, task_input: TaskInput) -> _Prepared:
+        """Check every picture of the input; nothing is stored yet."""
+        given: dict[str, Any] = msgspec.to_builtins(task_input)
         inline: dict[str, Picture] = {}
+        pixels: int | None = None
         faults: list[Fault] = []
         for name in IMAGE_FIELDS:
-            reference = resolved.get(name)
+            reference = given.get(name)
             if not isinstance(reference, str):
                 continue
             field = f"input.{name}"
@@ -157,14 +191,21 @@ class Intake:
             except InvalidInput as error:
                 faults += error.faults
                 continue
+            if name == "image":
+                pixels = width * height
             if name == "image" and card.max_pixels is not None and width * height > card.max_pixels:
                 message = f"{width}x{height} pixels are more than {card.id} takes ({card.max_pixels} in all)"
                 faults.append(Fault(field, message, "send a smaller picture"))
         if faults:
             raise ImageRejected.of(*faults)
+        return _Prepared(input=given, pixels=pixels, inline=inline)
+
+    async def _take_pictures_in(self, tenant: Tenant, prepared: _Prepared) -> tuple[dict[str, Any], list[str]]:
+        """The input with every image as an asset id, and the ids of the assets made for it."""
+        resolved = dict(prepared.input)
         created: list[str] = []
         try:
-            for field, picture in inline.items():
+            for field, picture in prepared.inline.items():
                 asset = await self._assets.record(tenant, picture)
                 created.append(asset.id)
                 resolved[field.removeprefix("input.")] = asset.id
@@ -190,6 +231,27 @@ class Intake:
         for asset in created:
             with contextlib.suppress(SluicegateError):
                 await self._assets.delete(tenant, AssetId(asset))
+
+
+def _check_cost(cost: Cost, caller: Principal, card: ModelCard) -> None:
+    """One job may not be dearer than the caller's tier grants."""
+    most = caller.tier.max_cost
+    if most is not None and cost.estimate > most:
+        message = (
+            f"would cost {cost.estimate:.3g} reference seconds on {card.id}; tier {caller.tier.name} grants {most:g}"
+        )
+        raise InvalidInput.of(Fault("input", message, "ask for fewer or smaller pictures, or fewer steps, in one job"))
+
+
+def _applicant(caller: Principal, card: ModelCard, cost: Cost) -> Applicant:
+    return Applicant(
+        pool=card.pool,
+        tenant=caller.tenant,
+        weight=caller.tier.weight,
+        max_running=caller.tier.concurrent_jobs,
+        model=card.id,
+        cost=cost.counted,
+    )
 
 
 def _decode_input(value: Mapping[str, Any], task: Task) -> TaskInput:

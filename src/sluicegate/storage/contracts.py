@@ -14,6 +14,7 @@ import msgspec
 
 from sluicegate.domain.asset import Asset, Blob
 from sluicegate.domain.event import JobEvent
+from sluicegate.domain.fairness import DEFAULT_POOL
 from sluicegate.domain.ids import AssetId, JobId, Tenant, WorkerId
 from sluicegate.domain.job import (
     Attempt,
@@ -51,14 +52,85 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: float
     models: tuple[str, ...]
     loaded: tuple[str, ...]
+    pools: tuple[str, ...] = (DEFAULT_POOL,)
 
 
 class QueueCount(msgspec.Struct, frozen=True):
-    """How many jobs of one model are in one state."""
+    """How many jobs are in one state that is not terminal."""
 
+    pool: str
+    tier: str
     model: str
     state: str
     jobs: int
+
+
+class TenantStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """One tenant in one pool: what it has there, and its place in the fair order.
+
+    Times are seconds since the epoch, costs reference seconds, `vtime` virtual seconds.
+    """
+
+    pool: str
+    tenant: Tenant
+    tier: str
+    weight: float
+    max_running: int | None
+    vtime: float
+    queued: int
+    queued_cost: float
+    delayed: int
+    """Jobs that wait for their next attempt."""
+    running: int
+    since: float
+    """When it was last served, or came into the race."""
+    oldest_at: float | None
+    """When the oldest of its queued jobs was submitted."""
+
+
+class LaneStanding(msgspec.Struct, frozen=True):
+    """How many jobs of a tenant wait for one model."""
+
+    pool: str
+    tenant: Tenant
+    model: str
+    queued: int
+
+
+class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that a worker holds. `progress` runs from 0 to 1; `claimed_at` is when this attempt began."""
+
+    lease: Lease
+    pool: str
+    tenant: Tenant
+    tier: str
+    model: str
+    state: str
+    worker: WorkerId
+    cost: float
+    claimed_at: float
+    progress: float
+    preemptible: bool
+    preemptions: int
+    preempting: bool
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole queue at one moment, `at`. Tenants with nothing queued, delayed or running are left out."""
+
+    at: float
+    clocks: dict[str, float]
+    """Each pool's virtual time: the last least tag."""
+    tenants: tuple[TenantStanding, ...]
+    lanes: tuple[LaneStanding, ...]
+    running: tuple[RunningJob, ...]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a tenant's ended jobs came to: one row in the ledger each."""
+
+    jobs: int
+    cost: float
 
 
 class Success(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +139,8 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[Asset, ...]
     backend: str
     execution_seconds: float
+    cost: float | None = None
+    """What is charged, in reference seconds; None: `execution_seconds`."""
     degraded: tuple[str, ...] = ()
     details: dict[str, Any] = {}
     """What the model says of its work: `unknown_words`, and the `recipe` to make the pictures again."""
@@ -78,7 +152,8 @@ class JobStore(Protocol):
     async def submit(self, new: NewJob, idempotency: Idempotency | None = None) -> Submission:
         """Store a job as queued. The same idempotency key and digest within 24 h replay the first job;
         another digest raises `IdempotencyMismatch`. The assets that its input names are kept for it until it ends;
-        one that the tenant does not have raises `UnknownAsset`."""
+        one that the tenant does not have raises `UnknownAsset`. When the tenant's tier grants no more waiting jobs
+        or work, raises `QueueFull`."""
         ...
 
     async def replay(self, tenant: Tenant, idempotency: Idempotency) -> Job | None:
@@ -93,10 +168,19 @@ class JobStore(Protocol):
         """At most `query.limit` jobs of the tenant, newest first."""
         ...
 
-    async def claim(self, worker: WorkerId, models: Sequence[str], lease_seconds: float) -> Claim | None:
+    async def claim(
+        self,
+        worker: WorkerId,
+        models: Sequence[str],
+        lease_seconds: float,
+        *,
+        pools: Sequence[str] = (DEFAULT_POOL,),
+        loaded: Sequence[str] = (),
+    ) -> Claim | None:
         """Hand the next runnable job for one of `models` to the worker, or None when there is none.
 
-        Order: highest priority, then oldest. Jobs past their deadline become expired instead of running.
+        The pools are asked in order; in each the order is that of `scheduling.fairness.FairQueue`, with `loaded` the
+        models in the worker's memory. Jobs past their deadline become expired instead of running.
         """
         ...
 
@@ -123,17 +207,25 @@ class JobStore(Protocol):
         """
         ...
 
-    async def fail(self, lease: Lease, error: JobError, *, retry_in: float | None) -> bool:
+    async def fail(self, lease: Lease, error: JobError, *, retry_in: float | None, cost: float = 0.0) -> bool:
         """Record a failed attempt. With `retry_in` seconds and attempts left the job is scheduled again,
-        else it has failed. A job that is being canceled becomes canceled. False: stale lease."""
+        else it has failed, and `cost` reference seconds are charged (0 when the service is to blame).
+        A job that is being canceled becomes canceled. False: stale lease."""
         ...
 
-    async def stop(self, lease: Lease, word: Literal["cancel", "expire"]) -> bool:
-        """The worker stopped the work as told: the job becomes canceled or expired. False: stale lease."""
+    async def stop(self, lease: Lease, word: Literal["cancel", "expire"], *, cost: float = 0.0) -> bool:
+        """The worker stopped the work as told: the job becomes canceled or expired, and the `cost` of what was done
+        is charged. False: stale lease."""
         ...
 
-    async def hand_back(self, lease: Lease) -> bool:
-        """A stopping worker returns the job to the queue; the attempt does not count. False: stale lease."""
+    async def hand_back(self, lease: Lease, *, preempted: bool = False) -> bool:
+        """A stopping worker returns the job to the queue, or one that was told to give way (`preempted`);
+        the attempt does not count. False: stale lease."""
+        ...
+
+    async def preempt(self, lease: Lease) -> bool:
+        """Have the holder told to give way. False when the lease is stale, the job is not preemptible, has given way
+        `MOST_PREEMPTIONS` times, or is told so already."""
         ...
 
     async def cancel(self, tenant: Tenant, job: JobId) -> Job:
@@ -143,6 +235,10 @@ class JobStore(Protocol):
     async def recover(self) -> Recovery:
         """One caretaker's round: return jobs whose lease has expired, fail those out of attempts,
         promote due retries, expire waiting jobs past their deadline."""
+        ...
+
+    async def prolong(self, seconds: float) -> int:
+        """Add so much to every lease, because nobody could renew one while the store was away; how many."""
         ...
 
     async def release(self, worker: WorkerId) -> Recovery:
@@ -158,11 +254,24 @@ class JobStore(Protocol):
         ...
 
     async def counts(self) -> Sequence[QueueCount]:
-        """Jobs by model and state, terminal states excluded."""
+        """Jobs by pool, tier, model and state (in that order), terminal states excluded."""
+        ...
+
+    async def queue(self) -> QueueView:
+        """The queue as it stands: by pool then tenant (lanes: then model; running: by job id)."""
+        ...
+
+    async def calibrations(self) -> Mapping[tuple[str, str], float]:
+        """κ by (model, task): the moving average of actual over uncalibrated estimated cost of succeeded jobs.
+        A pair without any is absent and counts as 1."""
+        ...
+
+    async def usage(self, tenant: Tenant, *, since: float = 0.0) -> Usage:
+        """The tenant's jobs that ended at or after `since` (seconds since the epoch), from the ledger."""
         ...
 
     async def ping(self) -> None:
-        """Return when the store answers; raise `StoreUnavailable` when it does not."""
+        """Return when the store answers and can be written to; raise `StoreUnavailable` when it does not."""
         ...
 
 

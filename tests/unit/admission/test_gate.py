@@ -3,7 +3,11 @@
 import pytest
 
 from sluicegate.admission.gate import Gate, is_loopback
+from sluicegate.domain.fairness import Tier
+from sluicegate.domain.principal import LOCAL_TENANT, Principal
 from sluicegate.errors import InvalidRequest, OriginRefused
+
+TIER = Tier(name="pro", weight=16.0, queued_jobs=5)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +42,8 @@ def test_only_names_of_this_machine_are_loopback(host: str, expected: bool) -> N
     ],
 )
 def test_callers_that_are_allowed_act_as_the_local_tenant(headers: dict[str, str]) -> None:
-    gate = Gate(host="127.0.0.1", cors_origins=["https://app.example/"])
-    assert gate.admit(headers).tenant == "local"
+    gate = Gate(host="127.0.0.1", cors_origins=["https://app.example/"], local_tier=TIER)
+    assert gate.admit(headers) == Principal(LOCAL_TENANT, TIER)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_callers_that_are_allowed_act_as_the_local_tenant(headers: dict[str, str
 )
 def test_pages_of_other_sites_and_rebound_names_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(OriginRefused, match="cors_origins"):
-        Gate(host="127.0.0.1", cors_origins=[]).admit(headers)
+        Gate(host="127.0.0.1", cors_origins=[], local_tier=TIER).admit(headers)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +66,11 @@ def test_pages_of_other_sites_and_rebound_names_are_refused(headers: dict[str, s
 )
 def test_a_header_that_is_no_address_is_refused_as_malformed(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="is no address"):
-        Gate(host="127.0.0.1", cors_origins=[]).admit(headers)
+        Gate(host="127.0.0.1", cors_origins=[], local_tier=TIER).admit(headers)
 
 
 def test_behind_a_public_address_any_host_name_is_served_but_foreign_origins_are_not() -> None:
-    gate = Gate(host="0.0.0.0", cors_origins=[])
+    gate = Gate(host="0.0.0.0", cors_origins=[], local_tier=TIER)
     assert gate.admit({"host": "gateway.example", "origin": "https://gateway.example"}).tenant == "local"
     with pytest.raises(OriginRefused):
         gate.admit({"host": "gateway.example", "origin": "https://evil.example"})

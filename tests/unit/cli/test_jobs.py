@@ -53,6 +53,24 @@ def test_the_table_shortens_nothing_where_there_is_no_terminal() -> None:
     assert "1 min 00 s" in text
 
 
+def test_places_and_expected_ends_have_columns_where_there_are_any() -> None:
+    now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    waiting = job_value("queued", queue_position=7, eta_seconds=42.0)
+
+    assert [column.header for column in table([job_value("queued")], now=now).columns][:3] == ["job", "state", "model"]
+    shown = table([waiting, job_value("succeeded")], now=now)
+    assert [column.header for column in shown.columns][:4] == ["job", "state", "place", "eta"]
+    assert list(shown.columns[2].cells) == ["7", ""]
+    assert list(shown.columns[3].cells) == ["42 s", ""]
+
+
+def test_the_facts_of_a_waiting_job_say_why_it_waits_and_how_long() -> None:
+    told = facts(job_value("queued", waiting_for="1 worker is free and will take it soon", eta_seconds=1.5))
+
+    assert ("why", "1 worker is free and will take it soon") in told
+    assert ("eta", "1.5 s") in told
+
+
 def test_watching_everything_needs_a_terminal() -> None:
     result = CliRunner().invoke(main, ["jobs", "watch"])
 

@@ -95,3 +95,11 @@ def test_a_near_word_is_suggested_and_else_the_few_known_ones() -> None:
     assert did_you_mean("zzz", ["port", "host"]) == "known: host, port"
     assert did_you_mean("zzz", []) is None
     assert did_you_mean("zzz", [f"name{n}" for n in range(99)]) is None
+
+
+def test_text_deep_in_a_map_may_be_converted_where_it_is_excused() -> None:
+    value = {"leaves": [{"colour": "red"}], "named": {"a": {"colour": "red", "size": "2"}}}
+    assert [fault.path for fault in find_faults(value, Tree)] == ["named.a.size"]
+    assert find_faults(value, Tree, lax={"named.a.size"}) == []
+    wrong = {"leaves": [{"colour": "red"}], "named": {"a": {"colour": "red", "size": "big"}}}
+    assert [fault.path for fault in find_faults(wrong, Tree, lax={"named.a.size"})] == ["named.a.size"]

@@ -5,7 +5,16 @@ import pytest
 
 from sluicegate import errors
 from sluicegate.doors.problems import Dialect, dialect_of, render_problem
-from sluicegate.errors import BackendRefused, Fault, InvalidInput, Overloaded, SluicegateError, UnknownJob
+from sluicegate.errors import (
+    BackendRefused,
+    Fault,
+    InvalidInput,
+    Overloaded,
+    QueueFull,
+    SluicegateError,
+    TooLate,
+    UnknownJob,
+)
 
 
 def tree(kind: type[SluicegateError] = SluicegateError) -> list[type[SluicegateError]]:
@@ -65,6 +74,31 @@ def test_a_refusal_of_a_backend_keeps_its_status() -> None:
     answer = render_problem(BackendRefused("too many", status=429, retry_after=1), "openai", "r")
     assert answer.status_code == 429
     assert msgspec.json.decode(answer.body)["error"]["type"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "word"), [("openai", "rate_limit_exceeded"), ("chat", "QUEUE_FULL"), ("native", "queue_full")]
+)
+def test_a_full_queue_is_429_in_the_words_of_each_dialect_and_says_when_to_come_back(
+    dialect: Dialect, word: str
+) -> None:
+    answer = render_problem(QueueFull("1000 jobs wait", retry_after=41.3), dialect, "r")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "42")
+    told = msgspec.json.decode(answer.body)
+    match dialect:
+        case "openai":
+            assert (told["error"]["type"], told["error"]["code"]) == ("rate_limit_error", word)
+        case "chat":
+            assert told["error"] == word
+        case "native":
+            assert told["code"] == word
+
+
+def test_a_deadline_out_of_reach_is_503_with_what_was_expected() -> None:
+    answer = render_problem(TooLate("no", retry_after=7, details={"expected_start_seconds": 9.5}), "native", "r")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+    told = msgspec.json.decode(answer.body)
+    assert (told["code"], told["expected_start_seconds"]) == ("deadline_unreachable", 9.5)
 
 
 def test_unknown_paths_are_answered_in_the_dialect_of_their_neighbours() -> None:

@@ -1,7 +1,9 @@
 """The executor: one claim from start to record, whatever the work does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,15 @@ from tests.unit.scheduling.conftest import TENANT, Floor
 from sluicegate.backends.backend import PictureRequest, PictureResult, Report
 from sluicegate.domain.asset import Picture
 from sluicegate.domain.clock import SystemClock
+from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.ids import JobId, WorkerId, new_job_id
 from sluicegate.domain.job import NewJob, Progress
-from sluicegate.errors import BackendFailed, BackendRefused, JobCanceled, LeaseLost
-from sluicegate.scheduling.executor import Executor, Reins, Word
-from sluicegate.testing import Script, ScriptedPictures
+from sluicegate.errors import BackendFailed, BackendRefused, JobCanceled, LeaseLost, StoreUnavailable
+from sluicegate.results.assets import Assets
+from sluicegate.scheduling.executor import Executor
+from sluicegate.scheduling.reins import Reins, Word
+from sluicegate.storage.files import FileBlobStore
+from sluicegate.testing import ManualClock, Script, ScriptedPictures
 
 Play = Callable[[Callable[[Floor], Awaitable[None]]], None]
 WORKER = WorkerId("worker_1")
@@ -116,6 +122,10 @@ def test_the_words_of_an_unexpected_exception_stay_in_the_log(on_floor: Play) ->
         ("cancel", "cancel", "canceled"),
         ("expire", "nothing", "expired"),
         ("drain", "nothing", "queued"),
+        ("preempt", "nothing", "queued"),
+        ("preempt", "cancel", "canceled"),
+        ("silence", "nothing", "queued"),
+        ("lost", "nothing", "running"),
         ("timeout", "nothing", "scheduled"),
     ],
 )
@@ -204,5 +214,155 @@ def test_the_first_word_stands_but_a_lost_lease_overrides_it(on_floor: Play) -> 
             reins.check()
         assert reins.take_progress() == Progress(value=0.1)
         assert reins.take_progress() is None
+
+    on_floor(scenario)
+
+
+class Paced:
+    """A picture backend whose every run takes so many seconds of the test's clock, the first of them to load."""
+
+    name = "paced"
+    kind = "paced"
+
+    def __init__(self, clock: ManualClock, *, load: float, work: float) -> None:
+        self._clock = clock
+        self._load, self._work = load, work
+        self._loaded: tuple[str, ...] = ()
+        self.end: Callable[[], None] = lambda: None
+
+    def cards(self) -> Sequence[ModelCard]:
+        """One model."""
+        return (ModelCard(id="paced", tasks=("stylize",), backend=self.name),)
+
+    def loaded(self) -> Sequence[str]:
+        """Its model, after the first run."""
+        return self._loaded
+
+    async def run(self, _: PictureRequest, report: Report) -> PictureResult:
+        """Load when that is needed, tell the steps, work, and end as the test wishes."""
+        load = 0.0 if self._loaded else self._load
+        report(Progress(value=0.0))
+        self._clock.advance(load)
+        self._loaded = ("paced",)
+        report(Progress(value=0.0, step=0, steps=1))
+        self._clock.advance(self._work)
+        self.end()
+        report(Progress(value=1.0, step=1, steps=1))
+        return PictureResult(pictures=(Picture(picture(8, 8), "image/png", 8, 8),), load_seconds=load)
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def refuse(_: Reins) -> None:
+    raise BackendRefused("too small")
+
+
+async def charges(floor: Floor, end: Callable[[Reins], None], *, canceled: bool = False) -> list[float | None]:
+    """What a job on a cold model and one on a warm model are charged: 2 s of loading, 3 s of work."""
+    clock = ManualClock()
+    backend = Paced(clock, load=2.0, work=3.0)
+    executor = Executor(floor.store, floor.assets, floor.signals, {"paced": backend}, clock, timeout_seconds=60)
+    charged: list[float | None] = []
+    for _ in range(2):
+        image = await floor.upload()
+        new = NewJob(id=new_job_id(), tenant=TENANT, model="paced", task="stylize", input={"image": image})
+        await floor.store.submit(new)
+        claim = await floor.store.claim(WORKER, ["paced"], 15)
+        assert claim is not None
+        if canceled:
+            await floor.store.cancel(TENANT, new.id)
+        reins = Reins(claim)
+        backend.end = partial(end, reins)
+        await executor.execute(reins)
+        charged.append((await floor.store.get(TENANT, new.id)).charged)
+    return charged
+
+
+def test_loading_a_model_is_not_charged_and_work_is_whoever_ended_it(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        assert await charges(floor, lambda _: None) == [3.0, 3.0]
+        assert await charges(floor, refuse) == [3.0, 3.0]
+        assert await charges(floor, lambda reins: reins.pull("cancel"), canceled=True) == [3.0, 3.0]
+        assert await charges(floor, lambda reins: reins.pull("expire")) == [3.0, 3.0]
+
+    on_floor(scenario)
+
+
+def test_what_the_service_is_to_blame_for_is_not_charged(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        executor, reins = await start(floor, failing(BackendFailed("broke")), max_attempts=1)
+        await executor.execute(reins)
+        assert (await floor.store.get(TENANT, reins.lease.job)).charged == 0.0
+
+    on_floor(scenario)
+
+
+def test_a_job_that_has_used_up_its_attempts_tells_the_history_of_all(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        executor, reins = await start(floor, failing(BackendFailed("broke")), max_attempts=2)
+        await floor.store.hand_back(reins.lease, preempted=True)
+        for _ in range(2):
+            claim = None
+            while claim is None:
+                await floor.store.recover()
+                claim = await floor.store.claim(WORKER, ["scripted"], 15)
+            await executor.execute(Reins(claim))
+        job = await floor.store.get(TENANT, reins.lease.job)
+        assert job.error is not None
+        assert (job.state, job.error.code) == ("failed", "backend_failed")
+        told = job.error.details["attempts"]
+        assert [attempt["outcome"] for attempt in told] == ["preempted", "retried", "failed"]
+        assert [attempt["number"] for attempt in told] == [1, 1, 2]
+        assert all(attempt["ended_at"] for attempt in told)
+        assert told[-1]["error"]["message"] == "broke"
+
+    on_floor(scenario)
+
+
+def test_a_refusal_at_the_first_attempt_is_told_without_a_history(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        executor, reins = await start(floor, failing(BackendRefused("too small")))
+        await executor.execute(reins)
+        job = await floor.store.get(TENANT, reins.lease.job)
+        assert job.error is not None
+        assert job.error.details == {}
+
+    on_floor(scenario)
+
+
+class Watched(FileBlobStore):
+    """Says when it could not be read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, SystemClock())
+        self.refused = asyncio.Event()
+
+    async def read(self, sha256: str) -> bytes:
+        """As ever."""
+        try:
+            return await super().read(sha256)
+        except StoreUnavailable:
+            self.refused.set()
+            raise
+
+
+def test_a_store_that_is_away_while_the_input_is_read_costs_the_job_no_attempt(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        _, reins = await start(floor, make_one)
+        blobs = Watched(floor.folder / "assets")
+        assets = Assets(floor.store, blobs, SystemClock(), max_pixels=1_000_000)
+        models = {"scripted": ScriptedPictures(make_one)}
+        executor = Executor(floor.store, assets, floor.signals, models, SystemClock(), timeout_seconds=60)
+        place = floor.folder / "assets"
+        moved = place.rename(floor.folder / "moved")
+        place.write_text("in the way")
+        executing = asyncio.create_task(executor.execute(reins))
+        await blobs.refused.wait()
+        place.unlink()
+        moved.rename(place)
+        assert await executing == "succeeded"
+        job = await floor.store.get(TENANT, reins.lease.job)
+        assert (job.attempt, job.fence) == (1, 1)
 
     on_floor(scenario)

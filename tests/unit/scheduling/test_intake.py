@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.gateway import picture
-from tests.unit.scheduling.conftest import TENANT, Floor
+from tests.unit.scheduling.conftest import CALLER, TENANT, Floor
 
 from sluicegate.errors import IdempotencyMismatch, ImageRejected, InvalidInput, StoreUnavailable
 from sluicegate.scheduling.intake import JobRequest, digest
@@ -28,7 +28,7 @@ def test_a_job_names_its_pictures_by_asset_whatever_form_they_came_in(on_floor: 
     async def scenario(floor: Floor) -> None:
         plain = base64.b64encode(picture(20, 20)).decode()
         for image in (plain, f"data:image/png;base64,{plain}", await floor.upload()):
-            submission = await floor.intake.submit(TENANT, request(model="painter", input={"image": image}))
+            submission = await floor.intake.submit(CALLER, request(model="painter", input={"image": image}))
             found = await floor.store.asset(TENANT, submission.job.input["image"])
             assert found.content_type == "image/png"
 
@@ -38,11 +38,11 @@ def test_a_job_names_its_pictures_by_asset_whatever_form_they_came_in(on_floor: 
 def test_the_task_may_be_left_out_and_so_may_the_model(on_floor: Play) -> None:
     async def scenario(floor: Floor) -> None:
         image = await floor.upload()
-        by_model = await floor.intake.submit(TENANT, request(model="painter", input={"image": image}))
+        by_model = await floor.intake.submit(CALLER, request(model="painter", input={"image": image}))
         assert by_model.job.task == "stylize"
-        by_task = await floor.intake.submit(TENANT, request(task="upscale", input={"image": image, "scale": 4}))
+        by_task = await floor.intake.submit(CALLER, request(task="upscale", input={"image": image, "scale": 4}))
         assert by_task.job.model == "x4"
-        by_task = await floor.intake.submit(TENANT, request(task="upscale", input={"image": image}))
+        by_task = await floor.intake.submit(CALLER, request(task="upscale", input={"image": image}))
         assert by_task.job.model == "x2"
 
     on_floor(scenario)
@@ -52,7 +52,7 @@ def test_a_picture_over_the_models_limit_is_refused_with_the_limit(on_floor: Pla
     async def scenario(floor: Floor) -> None:
         big = base64.b64encode(picture(200, 100)).decode()
         with pytest.raises(ImageRejected, match="200x100 pixels are more than painter takes"):
-            await floor.intake.submit(TENANT, request(model="painter", input={"image": big}))
+            await floor.intake.submit(CALLER, request(model="painter", input={"image": big}))
         assert stored(floor) == 0
 
     on_floor(scenario)
@@ -63,7 +63,7 @@ def test_when_one_of_two_pictures_is_bad_none_is_kept(on_floor: Play) -> None:
         good = base64.b64encode(picture(20, 20)).decode()
         bad = base64.b64encode(b"no picture").decode()
         with pytest.raises(ImageRejected) as caught:
-            await floor.intake.submit(TENANT, request(model="painter", input={"image": good, "style_image": bad}))
+            await floor.intake.submit(CALLER, request(model="painter", input={"image": good, "style_image": bad}))
         assert [fault.path for fault in caught.value.faults] == ["input.style_image"]
         assert stored(floor) == 0
 
@@ -74,7 +74,7 @@ def test_another_tenants_picture_is_unknown(on_floor: Play) -> None:
     async def scenario(floor: Floor) -> None:
         theirs = await floor.upload(tenant=msgspec.convert("other", str))  # type: ignore[arg-type]
         with pytest.raises(ImageRejected, match="no asset"):
-            await floor.intake.submit(TENANT, request(model="painter", input={"image": theirs}))
+            await floor.intake.submit(CALLER, request(model="painter", input={"image": theirs}))
 
     on_floor(scenario)
 
@@ -83,12 +83,12 @@ def test_a_replay_keeps_no_second_copy_of_its_picture_and_a_mismatch_neither(on_
     async def scenario(floor: Floor) -> None:
         image = base64.b64encode(picture(20, 20)).decode()
         order = request(model="painter", input={"image": image})
-        first = await floor.intake.submit(TENANT, order, "key")
-        again = await floor.intake.submit(TENANT, order, "key")
+        first = await floor.intake.submit(CALLER, order, "key")
+        again = await floor.intake.submit(CALLER, order, "key")
         assert again.replayed
         assert again.job.id == first.job.id
         with pytest.raises(IdempotencyMismatch):
-            await floor.intake.submit(TENANT, request(model="painter", input={"image": image, "style": 3}), "key")
+            await floor.intake.submit(CALLER, request(model="painter", input={"image": image, "style": 3}), "key")
         digests = [asset async for asset in _digests(floor)]
         assert len(digests) == 1
 
@@ -107,7 +107,7 @@ def test_a_store_that_is_away_is_told_and_no_job_is_promised(on_floor: Play) -> 
         image = await floor.upload()
         await floor.store.close()
         with pytest.raises(StoreUnavailable):
-            await floor.intake.submit(TENANT, request(model="painter", input={"image": image}))
+            await floor.intake.submit(CALLER, request(model="painter", input={"image": image}))
 
     on_floor(scenario)
 
@@ -117,7 +117,7 @@ def test_two_styles_at_once_are_refused(on_floor: Play) -> None:
         image = await floor.upload()
         order = request(model="painter", input={"image": image, "style": 3, "style_image": image})
         with pytest.raises(InvalidInput, match="send one of the two"):
-            await floor.intake.submit(TENANT, order)
+            await floor.intake.submit(CALLER, order)
 
     on_floor(scenario)
 

@@ -2,11 +2,15 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+import msgspec
+
 from sluicegate.backends.backend import PictureRequest, PictureResult, Report
+from sluicegate.backends.local_image import costs
 from sluicegate.backends.local_image.work import Work
 from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.validation import did_you_mean
@@ -105,10 +109,13 @@ class LocalImage:
     def _serve(self, card: ModelCard, request: PictureRequest, work: Work) -> PictureResult:
         try:
             work.check()
-            model = self._models.get(card.id)
+            model, load_seconds = self._models.get(card.id), 0.0
             if model is None:
+                began = time.monotonic()
                 model = self._models[card.id] = _load(card, self._threads, notes_prompts=self._notes_prompts)
-            return model.run(request, work)
+                load_seconds = time.monotonic() - began
+            result = model.run(request, work)
+            return msgspec.structs.replace(result, load_seconds=result.load_seconds + load_seconds)
         except SluicegateError:
             raise
         except ImportError as error:
@@ -127,7 +134,7 @@ def _take_note(waiting: "asyncio.Future[PictureResult]") -> None:
 
 
 def _choose(settings: BackendSettings) -> list[ModelCard]:
-    built_in = {card.id: card for card in _built_in(settings.name)}
+    built_in = {card.id: card for card in _built_in(settings.name, settings.pool)}
     faults = [
         Fault(f'backends "{settings.name}".models', f'no built-in model "{model}"', did_you_mean(model, built_in))
         for model in settings.models
@@ -138,13 +145,20 @@ def _choose(settings: BackendSettings) -> list[ModelCard]:
     return [card for card in built_in.values() if not settings.models or card.id in settings.models]
 
 
-def _built_in(backend: str) -> tuple[ModelCard, ...]:
+def _built_in(backend: str, pool: str) -> tuple[ModelCard, ...]:
     painter = ModelCard(
         id=STYLE_TRANSFER,
         tasks=("stylize", "image-to-image"),
         backend=backend,
         description="Paints a picture in one of 26 styles, a blend of them, or the style of another picture.",
         max_pixels=STYLE_TRANSFER_PIXELS,
+        pool=pool,
+        costs={
+            "stylize": costs.PAINTING,
+            "image-to-image": costs.PAINTING,
+            "stylize with style_image": costs.PAINTING_LIKE,
+            "image-to-image with style_image": costs.PAINTING_LIKE,
+        },
     )
     enlargers = [
         ModelCard(
@@ -154,8 +168,10 @@ def _built_in(backend: str) -> tuple[ModelCard, ...]:
             description=f"Real-ESRGAN (animevideov3): enlarges a picture {scale} times.",
             max_pixels=UPSCALED_PIXELS // scale**2,
             scale=scale,
+            pool=pool,
+            costs={"upscale": cost},
         )
-        for model, scale in ((UPSCALE_2, 2), (UPSCALE_4, 4))
+        for model, scale, cost in ((UPSCALE_2, 2, costs.ENLARGING_2), (UPSCALE_4, 4, costs.ENLARGING_4))
     ]
     drawer = ModelCard(
         id=SPROUT,
@@ -166,6 +182,8 @@ def _built_in(backend: str) -> tuple[ModelCard, ...]:
         sizes=(128, 256, 512, 1024),
         steps=(4, 50),
         strength=0.6,
+        pool=pool,
+        costs={"text-to-image": costs.DRAWING, "image-to-image": costs.REDRAWING},
     )
     return (drawer, painter, *enlargers)
 

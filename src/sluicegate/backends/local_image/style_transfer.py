@@ -9,6 +9,7 @@ https://arxiv.org/abs/1705.06830.
 """
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class StyleTransfer:
         self._threads = threads
         self._max_pixels = max_pixels
         self._sessions: dict[str, Any] = {}
+        self._load_seconds = 0.0
 
     def run(self, request: PictureRequest, work: Work) -> PictureResult:
         """Paint `image`; size and alpha stay. Three steps: read, paint, encode. Strength 0 leaves every pixel as it is,
@@ -53,6 +55,7 @@ class StyleTransfer:
             raise BackendRefused("style, style_image: both are given; send one of them")
         weights = _weights(asked)
         strength = 1.0 if asked.strength is None else asked.strength
+        self._load_seconds = 0.0
         work.plan(3, "reading")
         picture = pixels.decode(request.images["image"], field="image", max_pixels=self._max_pixels)
         pixels.refuse_long_sides(picture.width, picture.height, asked.format)
@@ -72,7 +75,7 @@ class StyleTransfer:
         work.advance("encoding")
         made = pixels.encode(picture, asked.format, check=work.check)
         work.advance()
-        return PictureResult(pictures=(made,), degraded=degraded)
+        return PictureResult(pictures=(made,), degraded=degraded, load_seconds=self._load_seconds)
 
     def _paint(self, rgb: pixels.Bytes, weights: Floats, work: Work) -> tuple[pixels.Bytes, tuple[str, ...]]:
         """In a blend of the fixed styles; also what was done less well than asked."""
@@ -109,6 +112,7 @@ class StyleTransfer:
 
     def _session(self, name: str) -> Any:
         if name not in self._sessions:
+            began = time.monotonic()
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3
             options.intra_op_num_threads = self._threads
@@ -118,6 +122,7 @@ class StyleTransfer:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             path = str(MODEL_DIR / f"{name}.onnx")
             self._sessions[name] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._load_seconds += time.monotonic() - began
         return self._sessions[name]
 
 

@@ -1,7 +1,7 @@
 """``/v1/jobs``: submit, look, list, cancel, follow."""
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -9,13 +9,15 @@ from msgspec import Meta
 
 from sluicegate.domain.event import JobEvent
 from sluicegate.domain.ids import JobId
-from sluicegate.domain.job import TERMINAL, JobStatus, Progress
+from sluicegate.domain.job import TERMINAL, Job, JobStatus, Progress
 from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
 from sluicegate.doors.jobs.rendering import JobPage, JobView, view_event, view_job
 from sluicegate.doors.streams import HEARTBEAT, SSE_HEADERS, StreamAnswer, sse, with_heartbeats
 from sluicegate.errors import InvalidRequest
 from sluicegate.notifications.feed import JobFeed
+from sluicegate.scheduling.forecast import NOTHING, Outlooks
 from sluicegate.scheduling.intake import Intake, JobRequest
+from sluicegate.scheduling.reasons import Reasons
 from sluicegate.storage.contracts import JobQuery, JobStore, Signals
 
 MAX_WAIT_SECONDS = 60.0
@@ -34,11 +36,22 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class JobsDoor:
     """Serves jobs."""
 
-    def __init__(self, intake: Intake, jobs: JobStore, feed: JobFeed, signals: Signals) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        jobs: JobStore,
+        feed: JobFeed,
+        signals: Signals,
+        *,
+        outlooks: Outlooks,
+        reasons: Reasons,
+    ) -> None:
         self._intake = intake
         self._jobs = jobs
         self._feed = feed
         self._signals = signals
+        self._outlooks = outlooks
+        self._reasons = reasons
 
     def endpoints(self) -> list[Endpoint]:
         """The routes of this door."""
@@ -110,7 +123,7 @@ class JobsDoor:
         wait = _preferred_wait(call)
         request, _ = await call.decode(JobRequest)
         tenant = call.principal.tenant
-        submission = await self._intake.submit(tenant, request, call.idempotency_key())
+        submission = await self._intake.submit(call.principal, request, call.idempotency_key())
         job = submission.job
         headers = {"location": f"{call.base_url}/v1/jobs/{job.id}"}
         if submission.replayed:
@@ -119,7 +132,7 @@ class JobsDoor:
             headers["preference-applied"] = f"wait={wait:g}"
             job = await self._feed.until_ended(tenant, job.id, wait)
         status = 200 if wait is not None and job.state in TERMINAL else 202
-        return json_response(view_job(job, call.base_url), status, headers)
+        return json_response(await self._view(job, call), status, headers)
 
     async def list(self, call: Call) -> Answer:
         """One page of the caller's jobs."""
@@ -129,18 +142,18 @@ class JobsDoor:
         jobs = list(await self._jobs.list(call.principal.tenant, wanted))
         page = jobs[: query.limit]
         more = page[-1].id if len(jobs) > query.limit else None
-        return json_response(JobPage([view_job(job, call.base_url) for job in page], more))
+        return json_response(JobPage([*await self._views(page, call)], more))
 
     async def show(self, call: Call) -> Answer:
         """One job."""
         job = await self._jobs.get(call.principal.tenant, JobId(call.path("job")))
-        return json_response(view_job(job, call.base_url))
+        return json_response(await self._view(job, call))
 
     async def cancel(self, call: Call) -> Answer:
         """Withdraw a job: at once when it waits, within a second when it runs; an ended job is unchanged."""
         job = await self._jobs.cancel(call.principal.tenant, JobId(call.path("job")))
         self._signals.notify("jobs", "events")
-        return json_response(view_job(job, call.base_url))
+        return json_response(await self._view(job, call))
 
     async def follow(self, call: Call) -> Answer:
         """Stream a job's events. An unknown job is told before the stream begins."""
@@ -148,6 +161,15 @@ class JobsDoor:
         after = _last_event_id(call)
         await self._jobs.get(tenant, job)
         return StreamAnswer(self._events(call, job, after), headers=SSE_HEADERS)
+
+    async def _view(self, job: Job, call: Call) -> JobView:
+        (view,) = await self._views([job], call)
+        return view
+
+    async def _views(self, jobs: Sequence[Job], call: Call) -> Sequence[JobView]:
+        expected = await self._outlooks.of_jobs(jobs)
+        reasons = await self._reasons.of_jobs(jobs)
+        return [view_job(job, call.base_url, expected.get(job.id, NOTHING), reasons.get(job.id)) for job in jobs]
 
     async def _events(self, call: Call, job: JobId, after: int) -> AsyncGenerator[bytes, None]:
         async for item in with_heartbeats(self._feed.follow(call.principal.tenant, job, after)):

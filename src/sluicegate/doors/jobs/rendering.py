@@ -1,6 +1,5 @@
 """Jobs and assets as callers see them."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -9,6 +8,8 @@ from sluicegate.domain.asset import Asset
 from sluicegate.domain.event import JobEvent
 from sluicegate.domain.ids import AssetId, JobId
 from sluicegate.domain.job import Job, JobError, JobStatus, Progress, shown_status
+from sluicegate.doors.timestamps import timestamp
+from sluicegate.scheduling.forecast import NOTHING, Outlook
 
 
 class OutputView(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +26,16 @@ class OutputView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """How the job went. Times in milliseconds; None while unknown, as `cost` is until work is charged."""
+    """How the job went. Times in milliseconds, None while unknown.
+
+    `cost` is in reference seconds: the estimate until the job has ended, then what was charged.
+    """
 
     queue_ms: int | None
     execution_ms: int | None
     attempts: int
     backend: str | None
-    cost: float | None = None
+    cost: float
 
 
 class JobUrls(msgspec.Struct, frozen=True):
@@ -53,7 +57,11 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str | None
     completed_at: str | None
     queue_position: int | None
+    """While it waits: 1 and the number of jobs that are expected to start before it."""
     eta_seconds: float | None
+    """Seconds until its result, as far as the queue tells; None when it has ended, or no worker serves its model."""
+    waiting_for: str | None
+    """Why it waits, in a sentence; None when it does not, or while the queue cannot be looked at."""
     progress: Progress | None
     outputs: list[OutputView]
     error: JobError | None
@@ -90,13 +98,8 @@ class AssetView(msgspec.Struct, frozen=True, kw_only=True):
     thumbnail_url: str
 
 
-def timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def view_job(job: Job, base_url: str) -> JobView:
-    """The job for a caller who reached us at `base_url`."""
+def view_job(job: Job, base_url: str, outlook: Outlook = NOTHING, waiting_for: str | None = None) -> JobView:
+    """The job, what is expected of it and why it waits, for a caller who reached us at `base_url`."""
     here = f"{base_url}/v1/jobs/{job.id}"
     started = job.started_at
     return JobView(
@@ -107,8 +110,9 @@ def view_job(job: Job, base_url: str) -> JobView:
         created_at=timestamp(job.created_at),
         started_at=timestamp(started) if started is not None else None,
         completed_at=timestamp(job.completed_at) if job.completed_at is not None else None,
-        queue_position=job.queue_position,
-        eta_seconds=None,
+        queue_position=outlook.queue_position,
+        eta_seconds=outlook.eta_seconds,
+        waiting_for=waiting_for,
         progress=job.progress,
         outputs=[
             OutputView(url=f"{base_url}/v1/assets/{output.id}", **msgspec.structs.asdict(output))
@@ -120,6 +124,7 @@ def view_job(job: Job, base_url: str) -> JobView:
             execution_ms=round(job.execution_seconds * 1000) if job.execution_seconds is not None else None,
             attempts=job.attempt,
             backend=job.backend,
+            cost=round(job.cost if job.charged is None else job.charged, 3),
         ),
         degraded=job.degraded,
         unknown_words=tuple(job.details.get("unknown_words", ())),

@@ -171,7 +171,7 @@ class ImagesDoor:
     async def _submit(self, call: Call, asked: ImageFields, request: JobRequest) -> Answer:
         tenant, key = call.principal.tenant, call.idempotency_key()
         try:
-            submission = await self._intake.submit(tenant, request, key)
+            submission = await self._intake.submit(call.principal, request, key)
         except InvalidInput as error:
             raise _renamed(error) from None
         wanted = Wanted(

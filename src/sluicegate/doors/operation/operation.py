@@ -1,7 +1,8 @@
 """``/health*``, ``/metrics``: what load balancers, Prometheus and people ask."""
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from starlette.responses import Response
 
@@ -17,11 +18,12 @@ from sluicegate.observability.health import (
     judge,
     resident_bytes,
 )
-from sluicegate.observability.metrics import CONTENT_TYPE, Metrics
-from sluicegate.storage.contracts import Store
+from sluicegate.observability.metrics import CONTENT_TYPE, Metrics, QueueGauges
+from sluicegate.scheduling.waiting import WORKER_SEEN_SECONDS
+from sluicegate.storage.contracts import QueueCount, QueueView, Store, WorkerInfo
 
-WORKER_SEEN_SECONDS = 15.0
-"""A worker that was silent for longer does not count as up."""
+PING_SECONDS = 2.0
+"""A store that needs longer for something small does not count as up."""
 
 
 class OperationDoor:
@@ -36,6 +38,7 @@ class OperationDoor:
         metrics: Metrics,
         uptime: Uptime,
         draining: Callable[[], bool],
+        tiers: Collection[str] = (),
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -43,6 +46,7 @@ class OperationDoor:
         self._metrics = metrics
         self._uptime = uptime
         self._draining = draining
+        self._tiers = tuple(tiers)
 
     def endpoints(self) -> list[Endpoint]:
         """The routes of this door."""
@@ -105,12 +109,12 @@ class OperationDoor:
         """Every metric; the gauges of the store are left out while it does not answer."""
         snapshot = self._metrics.snapshot
         try:
-            queue: Counter[str] = Counter()
-            for count in await self._store.counts():
-                queue[count.state] += count.jobs
-            snapshot.queue = {state: queue[state] for state in ("queued", "scheduled", "running", "canceling")}
+            counts, view, workers = await asyncio.gather(
+                self._store.counts(), self._store.queue(), self._store.workers(seen_within=WORKER_SEEN_SECONDS)
+            )
+            snapshot.queue = queue_gauges(counts, view, workers).filled(self._tiers)
         except StoreUnavailable:
-            snapshot.queue = {}
+            snapshot.queue = QueueGauges()
         snapshot.limits = {
             (backend.name, card.id): backend.max_concurrency
             for backend in self._fleet.backends
@@ -139,9 +143,29 @@ class OperationDoor:
     async def _look_at_store(self) -> tuple[StoreHealth, int]:
         stopwatch = self._uptime.seconds()
         try:
-            await self._store.ping()
-            workers = await self._store.workers(seen_within=WORKER_SEEN_SECONDS)
+            async with asyncio.timeout(PING_SECONDS):
+                await self._store.ping()
+                workers = await self._store.workers(seen_within=WORKER_SEEN_SECONDS)
         except StoreUnavailable as error:
             return StoreHealth(state="down", reason=error.message), 0
+        except TimeoutError:
+            return StoreHealth(state="down", reason=f"the store did not answer within {PING_SECONDS:g} s"), 0
         latency = round((self._uptime.seconds() - stopwatch) * 1000, 3)
         return StoreHealth(state="up", latency_ms=latency), len(workers)
+
+
+def queue_gauges(counts: Iterable[QueueCount], view: QueueView, workers: Iterable[WorkerInfo]) -> QueueGauges:
+    """The queue by pool and tier; tenants are never told apart here."""
+    jobs: Counter[tuple[str, str, str]] = Counter()
+    for count in counts:
+        jobs[count.pool, count.tier, count.state] += count.jobs
+    longest: dict[tuple[str, str], float] = defaultdict(float)
+    cost: dict[tuple[str, str], float] = defaultdict(float)
+    for standing in view.tenants:
+        key = (standing.pool, standing.tier)
+        cost[key] += standing.queued_cost
+        if standing.oldest_at is not None:
+            longest[key] = max(longest[key], view.at - standing.oldest_at)
+    live = Counter(dict.fromkeys(view.clocks, 0))
+    live.update(pool for worker in workers for pool in worker.pools)
+    return QueueGauges(jobs=dict(jobs), longest_wait=dict(longest), cost=dict(cost), workers=dict(live))

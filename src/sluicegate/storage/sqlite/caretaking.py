@@ -7,16 +7,17 @@ import msgspec
 
 from sluicegate.domain.ids import WorkerId
 from sluicegate.domain.job import JobError, Recovery
+from sluicegate.storage.rows import to_json
 from sluicegate.storage.sqlite.leasing import expire_held, expire_waiting, withdraw
 from sluicegate.storage.sqlite.reading import attempts, is_late
-from sluicegate.storage.sqlite.rows import to_json
 from sluicegate.storage.sqlite.session import Session
 from sluicegate.storage.sqlite.submission import IDEMPOTENCY_SECONDS
-from sluicegate.storage.sqlite.transitions import end_attempt, move
+from sluicegate.storage.sqlite.transitions import end_attempt, end_held, promote, return_held
 
 BATCH = 200
 """Most jobs of each kind in one transaction: others wait for the lock meanwhile."""
-WORKER_MEMORY_SECONDS = 86_400.0
+MEMORY_SECONDS = 86_400.0
+"""How long a silent worker, and a tenant without jobs, is remembered."""
 
 Fate = Literal["requeued", "failed", "expired", "promoted", "canceled"]
 Loss = Literal["lease_expired", "worker_died"]
@@ -31,10 +32,11 @@ def recover(session: Session) -> Recovery:
         expire_waiting(session, row)
         fates.append("expired")
     for row in session.all("retries_due", limit=BATCH):
-        move(session, row, "queued", "job.queued", {"attempt": row["attempt"], "reason": "retry_due"})
+        promote(session, row)
         fates.append("promoted")
     session.change("idempotency_prune", before=session.now - IDEMPOTENCY_SECONDS)
-    session.change("workers_prune", before=session.now - WORKER_MEMORY_SECONDS)
+    session.change("workers_prune", before=session.now - MEMORY_SECONDS)
+    session.change("tenants_prune", before=session.now - MEMORY_SECONDS)
     return _tally(fates)
 
 
@@ -56,10 +58,10 @@ def _take_back(session: Session, row: sqlite3.Row, loss: Loss) -> Fate:
     end_attempt(session, row, loss)
     said = {"attempt": row["attempt"], "worker": row["worker"], "reason": loss}
     if row["attempt"] < row["max_attempts"]:
-        move(session, row, "queued", "job.retrying", said)
+        return_held(session, row, "queued", "job.retrying", said)
         return "requeued"
     error = _exhausted(session, row, loss)
-    move(session, row, "failed", "job.failed", {**said, "error": error}, error=to_json(error))
+    end_held(session, row, "failed", "job.failed", {**said, "error": error}, cost=0.0, error=to_json(error))
     return "failed"
 
 

@@ -1,8 +1,9 @@
 """One thread with one connection that runs operations for the event loop, many in one transaction.
 
 Group commit: a flush to the disk costs far more than the statements before it, so operations that arrive while
-one transaction is being flushed wait and share the next. Each runs in a savepoint, so that one that fails undoes
-only itself, and its caller hears of it only after the COMMIT of all.
+one transaction is being flushed wait and share the next. When one of them fails, the transaction is rolled back and
+all run again, each in a savepoint, so that the one that fails undoes only itself (operations read and write nothing but
+the database: they may be repeated). Callers hear of success only after the COMMIT of all.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sluicegate.domain.clock import Clock
+from sluicegate.domain.fairness import Policy
 from sluicegate.errors import StoreUnavailable
 from sluicegate.storage.sqlite.connection import is_busy, is_fault, unavailable
 from sluicegate.storage.sqlite.session import Session
@@ -54,12 +56,14 @@ class DatabaseThread:
         begin: Callable[[sqlite3.Connection], None],
         queries: Mapping[str, str],
         clock: Clock,
+        policy: Policy,
     ) -> None:
         self._path = path
         self._connect = connect
         self._begin = begin
         self._queries = queries
         self._clock = clock
+        self._policy = policy
         self._connection: sqlite3.Connection | None = None
         self._waiting: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"sluicegate-{name}", daemon=True)
@@ -136,8 +140,26 @@ class DatabaseThread:
         if self._connection is None:
             self._connection = self._connect()
         connection = self._connection
-        self._begin(connection)
-        session = Session(connection, self._queries, self._clock.now())
+        if not self._run_plainly(connection, batch):
+            self._run_apart(connection, batch)
+        connection.execute("COMMIT")
+
+    def _run_plainly(self, connection: sqlite3.Connection, batch: Sequence[_Pending]) -> bool:
+        """Run all in a new transaction. False: one failed and the transaction was rolled back."""
+        session = self._session(connection)
+        try:
+            for pending in batch:
+                pending.result = pending.operation(session)
+        except Exception:
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK")
+            return False
+        return True
+
+    def _run_apart(self, connection: sqlite3.Connection, batch: Sequence[_Pending]) -> None:
+        """Run all in a new transaction, each so that its failure is its own."""
+        session = self._session(connection)
         for pending in batch:
             connection.execute("SAVEPOINT operation")
             try:
@@ -148,7 +170,10 @@ class DatabaseThread:
                 connection.execute("ROLLBACK TO operation")
                 pending.error = unavailable(self._path, error) if is_fault(error) else error
             connection.execute("RELEASE operation")
-        connection.execute("COMMIT")
+
+    def _session(self, connection: sqlite3.Connection) -> Session:
+        self._begin(connection)
+        return Session(connection, self._queries, self._clock.now(), self._policy)
 
     def _recover(self, error: Exception) -> None:
         """Leave no transaction open, and no connection whose state is in doubt."""

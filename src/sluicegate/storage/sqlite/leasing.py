@@ -9,14 +9,16 @@ from typing import Literal
 
 import msgspec
 
-from sluicegate.domain.ids import WorkerId
+from sluicegate.domain.fairness import MOST_PREEMPTIONS, calibrated
+from sluicegate.domain.ids import JobId, WorkerId
 from sluicegate.domain.job import Claim, JobError, Lease, Output, Preview, Progress, Verdict
 from sluicegate.storage.contracts import Success
+from sluicegate.storage.rows import to_json
+from sluicegate.storage.sqlite.fair_queue import charge, choose, holder_of, keep, tick
 from sluicegate.storage.sqlite.reading import full_job, is_late, job_row, verdict
 from sluicegate.storage.sqlite.registers import add_asset
-from sluicegate.storage.sqlite.rows import to_json
 from sluicegate.storage.sqlite.session import Session
-from sluicegate.storage.sqlite.transitions import append_event, end_attempt, move
+from sluicegate.storage.sqlite.transitions import append_event, end_attempt, end_held, end_waiting, move, return_held
 
 CLAIM_BUDGET = 100
 """Most late jobs that one claim's transaction expires."""
@@ -29,22 +31,35 @@ class Search(msgspec.Struct, frozen=True):
     unfinished: bool = False
 
 
-def claim(session: Session, worker: WorkerId, models: Sequence[str], lease_seconds: float) -> Search:
-    """Hand over the best head of the models' lanes, expiring the late jobs before it."""
-    for _ in range(CLAIM_BUDGET):
-        heads = [head for model in models if (head := session.first("queue_head", model=model)) is not None]
-        if not heads:
-            return Search(None)
-        row = job_row(session, min(heads, key=lambda head: (-head["priority"], head["id"]))["id"])
-        if not is_late(session, row):
-            return Search(_hand_over(session, row, worker, session.now + lease_seconds))
-        expire_waiting(session, row)
-    return Search(None, unfinished=True)
+def claim(
+    session: Session,
+    worker: WorkerId,
+    models: Sequence[str],
+    lease_seconds: float,
+    *,
+    pools: Sequence[str],
+    loaded: Sequence[str],
+) -> Search:
+    """Hand over the job whose turn it is in the first of the pools that has one, expiring the late ones before it."""
+    budget = CLAIM_BUDGET
+    for pool in pools:
+        while (choice := choose(session, pool, models, loaded)) is not None:
+            row = job_row(session, JobId(choice.job))
+            if not is_late(session, row):
+                tick(session, pool, choice)
+                return Search(_hand_over(session, row, worker, session.now + lease_seconds))
+            expire_waiting(session, row)
+            budget -= 1
+            if budget == 0:
+                return Search(None, unfinished=True)
+    return Search(None)
 
 
 def _hand_over(session: Session, row: sqlite3.Row, worker: WorkerId, lease_until: float) -> Claim:
     job, number, fence = row["id"], row["attempt"] + 1, row["fence"] + 1
-    move(
+    standing = holder_of(session, row)
+    charged = charge(session, standing, row)
+    moved = move(
         session,
         row,
         "running",
@@ -54,23 +69,28 @@ def _hand_over(session: Session, row: sqlite3.Row, worker: WorkerId, lease_until
         fence=fence,
         worker=worker,
         lease_until=lease_until,
+        claimed_at=session.now,
         started_at=session.now if row["started_at"] is None else row["started_at"],
+        **charged,
     )
+    keep(session, standing)
     session.change("attempt_begin", job=job, fence=fence, number=number, worker=worker)
-    return Claim(full_job(session, job_row(session, job)), Lease(job, fence))
+    return Claim(full_job(session, moved), Lease(job, fence))
 
 
 def expire_waiting(session: Session, row: sqlite3.Row) -> None:
     """End a job that waited past its deadline."""
     error = _late(row)
-    move(session, row, "expired", "job.expired", {"attempt": row["attempt"], "error": error}, error=to_json(error))
+    said = {"attempt": row["attempt"], "error": error}
+    end_waiting(session, row, "expired", "job.expired", said, error=to_json(error))
 
 
-def expire_held(session: Session, row: sqlite3.Row, outcome: str) -> None:
+def expire_held(session: Session, row: sqlite3.Row, outcome: str, *, cost: float = 0.0) -> None:
     """End a job that ran past its deadline."""
     error = _late(row)
     end_attempt(session, row, outcome, error)
-    move(session, row, "expired", "job.expired", {"attempt": row["attempt"], "error": error}, error=to_json(error))
+    said = {"attempt": row["attempt"], "error": error}
+    end_held(session, row, "expired", "job.expired", said, cost=cost, error=to_json(error))
 
 
 def _late(row: sqlite3.Row) -> JobError:
@@ -147,48 +167,60 @@ def succeed(session: Session, lease: Lease, success: Success) -> bool:
         "degraded": success.degraded,
         "details": success.details,
     }
+    cost = success.execution_seconds if success.cost is None else success.cost
     end_attempt(session, row, "succeeded")
-    move(session, row, "succeeded", "job.succeeded", data, **outcome)
+    end_held(session, row, "succeeded", "job.succeeded", data, cost=cost, **outcome)
+    _calibrate(session, row, cost)
     return True
 
 
-def fail(session: Session, lease: Lease, error: JobError, retry_in: float | None) -> bool:
+def _calibrate(session: Session, row: sqlite3.Row, cost: float) -> None:
+    """Let the next estimates for the model know what this job did cost."""
+    which = {"model": row["model"], "task": row["task"]}
+    known = session.first("calibration_get", **which)
+    kappa = calibrated(known["kappa"] if known is not None else 1.0, row["base_cost"], cost)
+    session.change("calibration_put", **which, kappa=kappa)
+
+
+def fail(session: Session, lease: Lease, error: JobError, retry_in: float | None, cost: float) -> bool:
     """Record a failed attempt; what follows depends on whether another may be made."""
     row = held(session, lease)
     if row is None:
         return False
     said = {"attempt": row["attempt"], "worker": row["worker"], "error": error}
     if row["state"] == "canceling":
-        withdraw(session, row, error)
+        withdraw(session, row, error, cost=cost)
     elif retry_in is not None and row["attempt"] < row["max_attempts"]:
         due = session.now + retry_in
         end_attempt(session, row, "retried", error)
-        move(session, row, "scheduled", "job.retrying", {**said, "reason": "failed", "retry_at": due}, due_at=due)
+        said = {**said, "reason": "failed", "retry_at": due}
+        return_held(session, row, "scheduled", "job.retrying", said, due_at=due)
     else:
         end_attempt(session, row, "failed", error)
-        move(session, row, "failed", "job.failed", said, error=to_json(error))
+        end_held(session, row, "failed", "job.failed", said, cost=cost, error=to_json(error))
     return True
 
 
-def withdraw(session: Session, row: sqlite3.Row, error: JobError | None = None) -> None:
+def withdraw(session: Session, row: sqlite3.Row, error: JobError | None = None, *, cost: float = 0.0) -> None:
     """End a job whose caller withdrew it while a worker held it."""
     end_attempt(session, row, "canceled", error)
-    move(session, row, "canceled", "job.canceled", {"attempt": row["attempt"], "worker": row["worker"]})
+    said = {"attempt": row["attempt"], "worker": row["worker"]}
+    end_held(session, row, "canceled", "job.canceled", said, cost=cost)
 
 
-def stop(session: Session, lease: Lease, word: Literal["cancel", "expire"]) -> bool:
+def stop(session: Session, lease: Lease, word: Literal["cancel", "expire"], cost: float) -> bool:
     """End work that was stopped on the store's word. A withdrawal that came after the deadline wins."""
     row = held(session, lease)
     if row is None:
         return False
     if word == "cancel" or row["state"] == "canceling":
-        withdraw(session, row)
+        withdraw(session, row, cost=cost)
     else:
-        expire_held(session, row, "expired")
+        expire_held(session, row, "expired", cost=cost)
     return True
 
 
-def hand_back(session: Session, lease: Lease) -> bool:
+def hand_back(session: Session, lease: Lease, *, preempted: bool) -> bool:
     """Return the job to the queue as if the attempt had not been; a withdrawn job ends instead."""
     row = held(session, lease)
     if row is None:
@@ -196,8 +228,16 @@ def hand_back(session: Session, lease: Lease) -> bool:
     if row["state"] == "canceling":
         withdraw(session, row)
         return True
-    number = row["attempt"] - 1
-    end_attempt(session, row, "handed_back")
-    data = {"attempt": number, "worker": row["worker"], "reason": "handed_back"}
-    move(session, row, "queued", "job.queued", data, attempt=number)
+    number, reason = row["attempt"] - 1, "preempted" if preempted else "handed_back"
+    end_attempt(session, row, reason)
+    said = {"attempt": number, "worker": row["worker"], "reason": reason}
+    preemptions = row["preemptions"] + int(preempted)
+    return_held(
+        session, row, "queued", "job.queued", said, preempted=preempted, attempt=number, preemptions=preemptions
+    )
     return True
+
+
+def preempt(session: Session, lease: Lease) -> bool:
+    """Have the holder told to give way, where that is allowed."""
+    return session.change("job_preempt", id=lease.job, fence=lease.fence, most=MOST_PREEMPTIONS) > 0

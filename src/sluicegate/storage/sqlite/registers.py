@@ -9,7 +9,7 @@ from sluicegate.domain.asset import Asset
 from sluicegate.domain.ids import AssetId, Tenant
 from sluicegate.errors import Conflict, UnknownAsset
 from sluicegate.storage.contracts import WorkerInfo
-from sluicegate.storage.sqlite.rows import asset_of, to_json, worker_of
+from sluicegate.storage.rows import asset_of, to_json, worker_of
 from sluicegate.storage.sqlite.session import Session
 
 
@@ -53,6 +53,7 @@ def enlist(session: Session, worker: WorkerInfo) -> None:
         started_at=worker.started_at,
         models=to_json(worker.models),
         loaded=to_json(worker.loaded),
+        pools=to_json(worker.pools),
     )
 
 

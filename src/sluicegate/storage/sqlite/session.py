@@ -4,14 +4,18 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sluicegate.domain.fairness import Policy
+
 
 class Session:
-    """Runs the named queries inside the transaction that is open. `now` is the transaction's time."""
+    """Runs the named queries inside the transaction that is open. `now` is the transaction's time, `policy` holds
+    the constants of the fair queue."""
 
-    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str], now: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str], now: float, policy: Policy) -> None:
         self._connection = connection
         self._queries = queries
         self.now = now
+        self.policy = policy
 
     def all(self, query: str, **values: Any) -> Sequence[sqlite3.Row]:
         """Every row that the query gives."""

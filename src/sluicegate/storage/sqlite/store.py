@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ import msgspec
 from sluicegate.domain.asset import Asset
 from sluicegate.domain.clock import Clock
 from sluicegate.domain.event import JobEvent
+from sluicegate.domain.fairness import DEFAULT_POOL, Policy
 from sluicegate.domain.ids import AssetId, JobId, Tenant, WorkerId
 from sluicegate.domain.job import (
     Attempt,
@@ -28,7 +29,7 @@ from sluicegate.domain.job import (
     Verdict,
 )
 from sluicegate.errors import StoreUnavailable
-from sluicegate.storage.contracts import JobQuery, QueueCount, Success, WorkerInfo
+from sluicegate.storage.contracts import JobQuery, QueueCount, QueueView, Success, Usage, WorkerInfo
 from sluicegate.storage.sqlite import caretaking, leasing, reading, registers, submission
 from sluicegate.storage.sqlite.connection import connect
 from sluicegate.storage.sqlite.database_thread import DatabaseThread, Operation, Result
@@ -50,9 +51,10 @@ class SqliteStore:
     `busy_timeout` seconds bound the wait for another process's write lock. Each transaction reads the time once.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, busy_timeout: float = 5.0) -> None:
+    def __init__(self, path: Path, clock: Clock, *, busy_timeout: float = 5.0, policy: Policy | None = None) -> None:
         self._path = path.absolute()
         self._clock = clock
+        self._policy = policy or Policy()
         self._busy_timeout = busy_timeout
         self._writer: DatabaseThread | None = None
         self._reader: DatabaseThread | None = None
@@ -74,9 +76,9 @@ class SqliteStore:
                 await thread.close()
 
     async def ping(self) -> None:
-        """Return when the file can be read and its write lock be had; writes nothing."""
+        """Return when the file can be read and written: a full disk reads well enough."""
         await self._read(lambda session: session.first("schema_version"))
-        await self._write(lambda session: None)
+        await self._write(lambda session: session.change("ping"))
 
     async def submit(self, new: NewJob, idempotency: Idempotency | None = None) -> Submission:
         """Store a job, or replay the one of the same key. Raises `IdempotencyMismatch`; `Conflict` for a used id."""
@@ -94,10 +96,20 @@ class SqliteStore:
         """The tenant's jobs, newest first."""
         return await self._read(lambda session: reading.list_jobs(session, tenant, query))
 
-    async def claim(self, worker: WorkerId, models: Sequence[str], lease_seconds: float) -> Claim | None:
+    async def claim(
+        self,
+        worker: WorkerId,
+        models: Sequence[str],
+        lease_seconds: float,
+        *,
+        pools: Sequence[str] = (DEFAULT_POOL,),
+        loaded: Sequence[str] = (),
+    ) -> Claim | None:
         """Hand the next runnable job to the worker. A claim whose caller is cancelled meanwhile is handed back."""
         while True:
-            found = await self._search(lambda session: leasing.claim(session, worker, models, lease_seconds))
+            found = await self._search(
+                lambda session: leasing.claim(session, worker, models, lease_seconds, pools=pools, loaded=loaded)
+            )
             if not found.unfinished:
                 return found.claim
 
@@ -121,17 +133,21 @@ class SqliteStore:
         """End the job with its outputs; False when the lease is stale."""
         return await self._write(lambda session: leasing.succeed(session, lease, success))
 
-    async def fail(self, lease: Lease, error: JobError, *, retry_in: float | None) -> bool:
+    async def fail(self, lease: Lease, error: JobError, *, retry_in: float | None, cost: float = 0.0) -> bool:
         """Record a failed attempt; False when the lease is stale."""
-        return await self._write(lambda session: leasing.fail(session, lease, error, retry_in))
+        return await self._write(lambda session: leasing.fail(session, lease, error, retry_in, cost))
 
-    async def stop(self, lease: Lease, word: Literal["cancel", "expire"]) -> bool:
+    async def stop(self, lease: Lease, word: Literal["cancel", "expire"], *, cost: float = 0.0) -> bool:
         """End work that was stopped as told; `Conflict` when nobody withdrew it. False when the lease is stale."""
-        return await self._write(lambda session: leasing.stop(session, lease, word))
+        return await self._write(lambda session: leasing.stop(session, lease, word, cost))
 
-    async def hand_back(self, lease: Lease) -> bool:
+    async def hand_back(self, lease: Lease, *, preempted: bool = False) -> bool:
         """Return the job to the queue; False when the lease is stale."""
-        return await self._write(lambda session: leasing.hand_back(session, lease))
+        return await self._write(lambda session: leasing.hand_back(session, lease, preempted=preempted))
+
+    async def preempt(self, lease: Lease) -> bool:
+        """Have the holder told to give way; False when it must not."""
+        return await self._write(lambda session: leasing.preempt(session, lease))
 
     async def cancel(self, tenant: Tenant, job: JobId) -> Job:
         """Withdraw the tenant's job; raises `UnknownJob`."""
@@ -145,6 +161,10 @@ class SqliteStore:
         """Take back a dead worker's jobs and forget the worker."""
         return await self._in_batches(lambda session: caretaking.release(session, worker))
 
+    async def prolong(self, seconds: float) -> int:
+        """Add to every lease; how many."""
+        return await self._write(lambda session: session.change("leases_prolong", seconds=seconds))
+
     async def events(self, job: JobId, after: int) -> Sequence[JobEvent]:
         """The job's events after a sequence number."""
         return await self._read(lambda session: reading.events(session, job, after))
@@ -154,8 +174,20 @@ class SqliteStore:
         return await self._read(lambda session: reading.attempts(session, job))
 
     async def counts(self) -> Sequence[QueueCount]:
-        """Jobs that have not ended, by model and state."""
+        """Jobs that have not ended, by pool, tier, model and state."""
         return await self._read(reading.counts)
+
+    async def queue(self) -> QueueView:
+        """The queue as it stands."""
+        return await self._read(reading.queue)
+
+    async def calibrations(self) -> Mapping[tuple[str, str], float]:
+        """How much dearer than estimated each model's jobs have been of late."""
+        return await self._read(reading.calibrations)
+
+    async def usage(self, tenant: Tenant, *, since: float = 0.0) -> Usage:
+        """What the tenant's jobs that ended since came to."""
+        return await self._read(lambda session: reading.usage(session, tenant, since))
 
     async def enlist(self, worker: WorkerInfo) -> None:
         """Add or refresh a worker."""
@@ -225,13 +257,21 @@ class SqliteStore:
         self, name: str, connect_: Callable[[], sqlite3.Connection], begin: Callable[[sqlite3.Connection], None]
     ) -> DatabaseThread:
         thread = DatabaseThread(
-            self._path, name=name, connect=connect_, begin=begin, queries=load_queries(), clock=self._clock
+            self._path,
+            name=name,
+            connect=connect_,
+            begin=begin,
+            queries=load_queries(),
+            clock=self._clock,
+            policy=self._policy,
         )
         thread.start()
         return thread
 
     def _connect(self) -> sqlite3.Connection:
-        return connect(self._path, busy_timeout=0)
+        connection = connect(self._path, busy_timeout=self._busy_timeout)
+        connection.execute("PRAGMA busy_timeout = 0")  # from here on the turnstile waits
+        return connection
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = connect(self._path, busy_timeout=self._busy_timeout)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sluicegate.domain.fairness import Policy
 from sluicegate.errors import StoreUnavailable
 from sluicegate.storage.sqlite.connection import connect
 from sluicegate.storage.sqlite.database_thread import DatabaseThread, Operation
@@ -51,7 +52,15 @@ def play(tmp_path: Path, scenario: Scenario) -> None:
     @asynccontextmanager
     async def running() -> AsyncIterator[DatabaseThread]:
         begin = Turnstile(path, 60.0).begin
-        thread = DatabaseThread(path, name="test", connect=traced, begin=begin, queries=QUERIES, clock=ManualClock(7.0))
+        thread = DatabaseThread(
+            path,
+            name="test",
+            connect=traced,
+            begin=begin,
+            queries=QUERIES,
+            clock=ManualClock(7.0),
+            policy=Policy(),
+        )
         thread.start()
         try:
             yield thread

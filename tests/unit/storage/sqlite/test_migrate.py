@@ -1,13 +1,21 @@
 """The database's versions."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from sluicegate.domain.ids import JobId, Tenant, WorkerId
+from sluicegate.domain.job import Lease
 from sluicegate.errors import InvalidSettings, StoreUnavailable
+from sluicegate.storage.contracts import Success, Usage
 from sluicegate.storage.sqlite.migrate import migrate
 from sluicegate.storage.sqlite.statements import Migration, load_migrations
+from sluicegate.storage.sqlite.store import SqliteStore
+from sluicegate.testing import ManualClock
+
+DONE = Success(outputs=(), backend="local", execution_seconds=1.0)
 
 
 def schema(path: Path) -> list[str]:
@@ -38,12 +46,69 @@ def test_a_later_migration_is_applied_to_an_older_file_that_keeps_its_rows(tmp_p
     migrations = load_migrations()
     migrate(path, migrations, timeout=1.0)
     connection = sqlite3.connect(path)
-    connection.execute("INSERT INTO worker VALUES ('w', 'box', 1, 0, 0, '[]', '[]')")
+    connection.execute("INSERT INTO calibration VALUES ('m', 't', 1.5, 3)")
     connection.commit()
-    added = Migration(migrations[-1].number + 1, "later", "ALTER TABLE worker ADD COLUMN note TEXT;\n")
+    added = Migration(migrations[-1].number + 1, "later", "ALTER TABLE calibration ADD COLUMN note TEXT;\n")
     migrate(path, [*migrations, added], timeout=1.0)
-    assert connection.execute("SELECT id, note FROM worker").fetchall() == [("w", None)]
+    assert connection.execute("SELECT model, note FROM calibration").fetchall() == [("m", None)]
     connection.close()
+
+
+def insert_job(connection: sqlite3.Connection, name: str, state: str, model: str, **columns: object) -> None:
+    """A job as the schema's second version had it."""
+    values: dict[str, object] = {
+        "id": f"job_{name}",
+        "tenant": "anna",
+        "state": state,
+        "model": model,
+        "task": "upscale",
+        "input": "{}",
+        "priority": 0,
+        "created_at": 5.0,
+        "max_attempts": 3,
+        **columns,
+    }
+    marks = ", ".join(f":{column}" for column in values)
+    connection.execute(f"INSERT INTO job ({', '.join(values)}) VALUES ({marks})", values)
+
+
+def test_the_fair_queue_takes_over_what_the_version_before_it_left(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    migrate(path, load_migrations()[:2], timeout=1.0)
+    connection = sqlite3.connect(path)
+    insert_job(connection, "1", "queued", "a")
+    insert_job(connection, "2", "queued", "b", priority=1)
+    insert_job(connection, "3", "queued", "a", tenant="bert", created_at=6.0)
+    insert_job(connection, "4", "scheduled", "a", due_at=9.0)
+    held = {"started_at": 7.0, "worker": "w", "lease_until": 20.0, "attempt": 1, "fence": 1}
+    insert_job(connection, "5", "running", "a", **held)
+    insert_job(connection, "6", "succeeded", "a", completed_at=8.0, execution_seconds=2.5)
+    insert_job(connection, "7", "canceled", "a", completed_at=8.5)
+    connection.execute("INSERT INTO attempt (job, fence, number, worker, started_at) VALUES ('job_5', 1, 1, 'w', 7.0)")
+    connection.commit()
+    connection.close()
+
+    async def scenario() -> None:
+        store = SqliteStore(path, ManualClock(10.0))
+        await store.open()
+        try:
+            anna, bert = (await store.queue()).tenants
+            assert (anna.tenant, anna.queued, anna.delayed, anna.running, anna.oldest_at) == ("anna", 2, 1, 1, 5.0)
+            assert (bert.tenant, bert.queued, bert.delayed, bert.running, bert.oldest_at) == ("bert", 1, 0, 0, 6.0)
+            assert await store.usage(Tenant("anna")) == Usage(2, 2.5)
+            worker = WorkerId("w")
+            assert await store.succeed(Lease(JobId("job_5"), 1), DONE)
+            assert (await store.recover()).promoted == 1
+            claims = [await store.claim(worker, ["a", "b"], 15.0) for _ in range(5)]
+            assert [claim.job.id if claim else None for claim in claims] == ["job_3", "job_2", "job_1", "job_4", None]
+            for claim in claims:
+                assert claim is None or await store.succeed(claim.lease, DONE)
+            assert await store.usage(Tenant("anna")) == Usage(6, 6.5)
+            assert (await store.queue()).tenants == ()
+        finally:
+            await store.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 -- Waiting jobs that are too late to begin, latest first.
 SELECT * FROM job
 WHERE state IN ('queued', 'scheduled') AND deadline_at IS NOT NULL AND deadline_at <= :now
-ORDER BY deadline_at
+ORDER BY deadline_at, id
 LIMIT :limit;

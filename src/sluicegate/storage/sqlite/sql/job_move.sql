@@ -3,5 +3,6 @@ UPDATE job SET
     state = :state, attempt = :attempt, fence = :fence, worker = :worker, lease_until = :lease_until,
     due_at = :due_at, started_at = :started_at, completed_at = :completed_at, backend = :backend,
     execution_seconds = :execution_seconds, outputs = :outputs, error = :error, degraded = :degraded,
-    details = :details
+    details = :details, paid = :paid, weight = :weight, charged = :charged, claimed_at = :claimed_at,
+    preempting = :preempting, preemptions = :preemptions
 WHERE id = :id;

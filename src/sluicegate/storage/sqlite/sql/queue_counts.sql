@@ -1,4 +1,15 @@
--- Jobs that have not ended, by model and state.
-SELECT model, state, sum(jobs) AS jobs FROM queue_count
-GROUP BY model, state
-ORDER BY model, state;
+-- Jobs that have not ended, by pool, tier, model and state.
+SELECT lane.pool, tenant.tier, lane.model, 'queued' AS state, sum(lane.queued) AS jobs
+FROM lane JOIN tenant ON tenant.pool = lane.pool AND tenant.tenant = lane.tenant
+GROUP BY lane.pool, tenant.tier, lane.model
+UNION ALL
+SELECT job.pool, tenant.tier, job.model, job.state, count(*) AS jobs
+FROM job JOIN tenant ON tenant.pool = job.pool AND tenant.tenant = job.tenant
+WHERE job.state IN ('running', 'canceling')
+GROUP BY job.pool, tenant.tier, job.model, job.state
+UNION ALL
+SELECT job.pool, tenant.tier, job.model, job.state, count(*) AS jobs
+FROM job JOIN tenant ON tenant.pool = job.pool AND tenant.tenant = job.tenant
+WHERE job.state = 'scheduled'
+GROUP BY job.pool, tenant.tier, job.model, job.state
+ORDER BY 1, 2, 3, 4;

@@ -1,5 +1,5 @@
 -- Jobs whose back-off is over, longest first.
 SELECT * FROM job
 WHERE state = 'scheduled' AND due_at <= :now
-ORDER BY due_at
+ORDER BY due_at, id
 LIMIT :limit;

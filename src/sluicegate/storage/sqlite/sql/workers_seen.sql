@@ -1,4 +1,4 @@
 -- Workers heard after a moment.
-SELECT id, host, pid, started_at, seen_at, models, loaded FROM worker
+SELECT id, host, pid, started_at, seen_at, models, loaded, pools FROM worker
 WHERE seen_at >= :since
 ORDER BY id;

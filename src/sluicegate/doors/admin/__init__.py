@@ -1,0 +1,1 @@
+"""For whoever runs the gateway: the queue of every tenant."""

@@ -1,0 +1,2 @@
+-- Each pool's clock.
+SELECT pool, vtime FROM pool ORDER BY pool;
