@@ -16,15 +16,15 @@ lifted above it.
 
 **Work conservation.** A claim returns nothing only when no ready tenant has a job for the worker's models.
 
-**Tag spread.** While every worker serves every model: v_f − v_m ≤ slack_f for all ready f and m, where slack_f is
-set when the tag is. Proof: f, claimed in turn at T, had v_f + Δ·[cold] ≤ v_m + Δ for each ready m, and the clock
-became at least V(T). Without settlement no ready tag falls below the clock, and tenants that join later are level
-with one that is ready, or with the clock. Hence slack_f = Δ + c/w_f. A tenant that was lifted to another's tag
-inherits its slack: c/w is then that of the tenant that paid. Out of turn the charge comes on top of the slack there
-was. With settlement v_m may fall below V(T) by what was paid and not settled at T: u_m never falls, a tenant that
-joins is level with one that is ready, and so each tenant lowers V by its own unsettled payments at most once. Hence
-slack_f = Δ + c/w_f + Σ paid(T), over all jobs that have not ended, and more by actual/w − paid when f's own job ends
-dearer than estimated. Where f's job gave way, slack_f = setback + Σ paid likewise.
+**Tag spread.** While every worker serves every model: v_f − v_m ≤ slack_f for all ready f and m, where slack_f is set
+when the tag is. Proof: f, claimed in turn at T, had v_f + Δ·[cold] ≤ v_m + Δ for each ready m, and the clock became
+at least V(T). Without settlement no ready tag falls below the clock, and tenants that join later are level with one
+that is ready, or with the clock. Hence slack_f = Δ + c/w_f. A tenant that was lifted has none: it is at V, and so is
+the clock. Out of turn the charge comes on top of the slack there was. With settlement v_m may fall below V(T) by what
+was paid and not settled at T: u_m never falls, a tenant that joins is level with one that is ready, and so each
+tenant lowers V by its own unsettled payments at most once. Hence slack_f = Δ + c/w_f + Σ paid(T), over all jobs that
+have not ended, and more by actual/w − paid when f's own job ends dearer than estimated. Where f's job gave way,
+slack_f = setback + Σ paid likewise.
 
 **Service lag.** Over any time in which f and m are both ready, service_f/w_f − service_m/w_m ≤ slack_f + slack_m,
 which is 2Δ + c_f/w_f + c_m/w_m. Proof: meanwhile tags move by service alone, so the difference is the spread at the
@@ -295,9 +295,7 @@ class AuditedQueue(FairQueue):
         demand(tag >= level - TOLERANCE, "an idle tenant came back behind the others", tag=tag, level=level)
         demand(abs(tag - max(expected, level)) <= TOLERANCE, "a tenant was lifted too far", tag=tag, level=level)
         if expected < level - TOLERANCE:
-            ready = (other for name, other in self.books.items() if other.is_ready and name != tenant)
-            first = min(((other.tag, other.slack) for other in ready), default=(level, self._owed()))
-            book.slack = first[1]
+            book.slack = self._owed()
 
     def _check_counters(self, tenant: str) -> None:
         book, account = self.books[tenant], self.accounts[tenant]

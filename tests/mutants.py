@@ -115,9 +115,8 @@ STORE_MUTANTS = (
     ),
 )
 QUEUE_MUTANTS = (
-    _store(
-        "who was idle keeps an old tag", "fair_queue.py", "max(standing.vtime, least(", "max(standing.vtime, 0 * least("
-    ),
+    _store("who was idle keeps an old tag", "fair_queue.py", "max(standing.vtime, others)", "standing.vtime"),
+    _store("the clock does not keep the least tag", "sql/pool_raise.sql", "vtime < :vtime", "vtime < 0.0 * :vtime"),
     _store(
         "a claim is not charged",
         "fair_queue.py",
@@ -228,8 +227,9 @@ FAIRNESS_MUTANTS = (
     _fair("weights are ignored", "max(job.cost / account.weight, job.paid)", "max(job.cost, job.paid)"),
     _fair("credit is lost at the next run", "account.vtime += charge - job.paid", "account.vtime += charge"),
     _fair("a claim is free", "account.vtime += charge - job.paid", "pass"),
-    _fair("idle tenants keep their old tag", "max(account.vtime, self.least(besides=tenant))", "account.vtime"),
-    _fair("who returns loses what it is ahead", "max(account.vtime, self.least(besides=tenant))", "self.least()"),
+    _fair("idle tenants keep their old tag", "max(account.vtime, least)", "account.vtime"),
+    _fair("who returns loses what it is ahead", "max(account.vtime, least)", "least"),
+    _fair("the clock does not keep V", "self.vtime = max(self.vtime, least)", "pass"),
     _fair("only idle tenants come back level", "if account.ready and not was_ready", "if not was_ready"),
     _fair("the tag falls when one joins", "if account.ready and not was_ready", "if account.ready"),
     _fair("the clock stands still", "self.vtime = max(self.vtime, self.least())", "pass"),

@@ -74,8 +74,10 @@ class PostgresServer:
         """Stop it: `fast` rolls back and checkpoints, `immediate` is a crash of all, `kill` a SIGKILL of its head."""
         process, self._process = self._process, None
         if process is not None:
+            children = _children(process.pid)
             process.send_signal(_STOP_SIGNALS[mode])
             process.wait(_START_SECONDS)
+            _await_deaths(children)
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start."""
@@ -224,6 +226,28 @@ def _binaries(folder: Path, user: str | None) -> Path:
     copy = folder / "install"
     shutil.copytree(install, copy, symlinks=True)
     return copy / "bin"
+
+
+def _children(head: int) -> Sequence[int]:
+    """The processes that the server has made (Linux)."""
+    parents = {int(path.parent.name): _status(path)[1] for path in Path("/proc").glob("[0-9]*/stat")}
+    return [pid for pid, parent in parents.items() if parent == str(head)]
+
+
+def _await_deaths(processes: Sequence[int]) -> None:
+    """Return when they are gone: after the head was killed, each still answers until it notices."""
+    end = time.monotonic() + _START_SECONDS
+    while any(_status(Path(f"/proc/{pid}/stat"))[0] not in "ZX" for pid in processes):
+        assert time.monotonic() < end, "the server's processes do not end"
+        time.sleep(0.01)
+
+
+def _status(path: Path) -> Sequence[str]:
+    """State (``X``: there is none) and parent of a process."""
+    try:
+        return path.read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
+    except OSError:
+        return "X", ""
 
 
 def _die_with_parent() -> None:

@@ -7,6 +7,7 @@ A tenant is **ready** when it has queued jobs and runs fewer than its cap. Its t
 what it was served, divided by its weight.
 
 1. A tenant becomes ready:  ``v ← max(v, V)``, V = least v of the tenants that are ready, else the clock's last V.
+   The clock takes V then, and at each claim, and never goes back.
 2. A worker with loaded models L claims:  ``tenant* = argmin(v + Δ·[the tenant has nothing for L])``.
 3. Inside the tenant: its lane (its jobs for one model) unserved for longer than `lane_wait`, the longest first;
    else its lanes for L; else any. In the lanes: highest priority, then oldest id.
@@ -204,5 +205,7 @@ class FairQueue:
         """A tenant that was out of the race comes back level with the others: being idle earns nothing."""
         account = self.accounts[tenant]
         if account.ready and not was_ready:
-            account.vtime = max(account.vtime, self.least(besides=tenant))
+            least = self.least(besides=tenant)
+            self.vtime = max(self.vtime, least)  # so V does not fall when all who are ready leave without a claim
+            account.vtime = max(account.vtime, least)
             account.since = now

@@ -258,3 +258,18 @@ def test_a_worker_is_given_only_what_it_serves() -> None:
 
     assert queue.claim("ac", "", 0.0) is None
     assert claimed(queue, models="b").id == "1"
+
+
+def test_the_least_tag_does_not_fall_when_all_leave_and_others_come() -> None:
+    queue = FairQueue(CALM)
+    queue.submit(job("1", "anna", cost=600.0), 0.0)
+    claimed(queue)
+    left = [job("2", "anna"), job("3", "ben")]
+    queue.submit(left[0], 0.0)
+    queue.submit(left[1], 0.0, weight=16.0)
+    for one in left:
+        queue.drop(one)
+    queue.submit(job("4", "cleo"), 0.0, weight=16.0)
+    queue.submit(job("5", "ben"), 0.0, weight=16.0)
+
+    assert tag(queue, "cleo") == tag(queue, "ben") == 600.0

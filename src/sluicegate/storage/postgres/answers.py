@@ -102,7 +102,8 @@ class Shown(msgspec.Struct, frozen=True):
     def whole(self) -> Job:
         """The job that is shown."""
         assert self.job is not None, "the server shows the job"
-        return job_of(msgspec.structs.replace(self.job, report=self.report), self.jobs_ahead)
+        row = self.job if self.report is None else msgspec.structs.replace(self.job, report=self.report)
+        return job_of(row, self.jobs_ahead)
 
 
 ANSWERS = msgspec.json.Decoder(list[Answer])

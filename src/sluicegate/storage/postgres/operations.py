@@ -316,9 +316,9 @@ def delete_asset(tenant: Tenant, asset: str) -> Operation[None]:
     return _operation("delete_asset", _nothing, tenant=tenant, asset=asset)
 
 
-def nothing() -> Operation[None]:
-    """Change nothing: shows that the scheduler's lock can be had."""
-    return _operation("nothing", _nothing)
+def ping() -> Operation[None]:
+    """Write something small: shows that the scheduler's lock can be had and the disk written to."""
+    return _operation("ping", _nothing)
 
 
 def _array(names: Sequence[str]) -> str:

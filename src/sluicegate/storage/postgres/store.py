@@ -100,9 +100,9 @@ class PostgresStore:
                 await part.close()
 
     async def ping(self) -> None:
-        """Return when the database can be read and the scheduler's lock be had; writes nothing."""
+        """Return when the database can be read and written to, and the scheduler's lock be had."""
         await self._read.first("schema_version")
-        await self._schedule.run(operations.nothing())
+        await self._schedule.run(operations.ping())
 
     async def submit(self, new: NewJob, idempotency: Idempotency | None = None) -> Submission:
         """Store a job, or replay the one of the same key.

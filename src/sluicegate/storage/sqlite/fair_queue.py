@@ -154,7 +154,9 @@ def least(session: Session, pool: str, *, besides: str = "") -> float:
 
 
 def _rejoin(session: Session, standing: Standing) -> None:
-    standing.vtime = max(standing.vtime, least(session, standing.pool, besides=standing.tenant))
+    others = least(session, standing.pool, besides=standing.tenant)
+    session.change("pool_raise", pool=standing.pool, vtime=others)
+    standing.vtime = max(standing.vtime, others)
     standing.since = session.now
 
 

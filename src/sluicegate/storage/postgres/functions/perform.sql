@@ -5,6 +5,14 @@ CREATE FUNCTION moment(given double precision) RETURNS double precision LANGUAGE
     SELECT coalesce(given, extract(epoch FROM clock_timestamp())::double precision)
 $$;
 
+-- Write something small: a full disk, or a server that only reads, shows itself.
+CREATE FUNCTION ping(moment double precision) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO meta (key, value) VALUES ('pinged_at', moment::text)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+    RETURN 'null'::json;
+END $$;
+
 -- Carry out one operation.
 CREATE FUNCTION carry_out(operation jsonb, moment double precision) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
@@ -27,7 +35,7 @@ BEGIN
         WHEN 'delete_asset' THEN RETURN delete_asset(operation, moment);
         WHEN 'enlist' THEN RETURN enlist(operation, moment);
         WHEN 'dismiss' THEN RETURN dismiss(operation, moment);
-        WHEN 'nothing' THEN RETURN 'null'::json;
+        WHEN 'ping' THEN RETURN ping(moment);
     END CASE;
 END $$;
 

@@ -32,6 +32,17 @@ BEGIN
     RETURN coalesce(tag, 0.0);
 END $$;
 
+-- The tag of a tenant that was out of the race and comes back level with the others. The pool's clock follows their
+-- least tag, so that it does not fall when all who are ready leave without a claim.
+CREATE FUNCTION rejoined_tag(named_pool text, named_tenant text, tag double precision) RETURNS double precision
+LANGUAGE plpgsql AS $$
+DECLARE
+    others double precision := least_tag(named_pool, named_tenant);
+BEGIN
+    UPDATE pool SET vtime = others WHERE pool.pool = named_pool AND pool.vtime < others;
+    RETURN greatest(tag, others);
+END $$;
+
 -- Write the standing, which was `before`, and tell its lanes what has changed for them. A tenant that was out of the
 -- race comes back level with the others.
 CREATE FUNCTION keep(INOUT standing tenant, before tenant, moment double precision) LANGUAGE plpgsql AS $$
@@ -43,7 +54,7 @@ BEGIN
         standing.queued_cost := 0.0;
     END IF;
     IF now_ready > was_ready THEN
-        standing.vtime := greatest(standing.vtime, least_tag(standing.pool, standing.tenant));
+        standing.vtime := rejoined_tag(standing.pool, standing.tenant, standing.vtime);
         standing.since := moment;
     END IF;
     UPDATE tenant SET

@@ -94,7 +94,7 @@ BEGIN
     was_ready := standing.queued > 0 AND (standing.max_running IS NULL OR standing.running < standing.max_running);
     is_ready := cap IS NULL OR standing.running < cap;
     IF is_ready AND NOT was_ready THEN
-        standing.vtime := greatest(standing.vtime, least_tag(named_pool, named_tenant));
+        standing.vtime := rejoined_tag(named_pool, named_tenant, standing.vtime);
         standing.since := moment;
     END IF;
     UPDATE tenant SET

@@ -71,9 +71,10 @@ BEGIN
     is_ready := standing.max_running IS NULL OR standing.running < standing.max_running;
     was_ready := standing.max_running IS NULL OR standing.running + 1 < standing.max_running;
     IF is_ready AND NOT was_ready THEN
-        UPDATE tenant SET vtime = greatest(tenant.vtime, least_tag(named_pool, named_tenant)), since = moment
-        WHERE tenant.pool = named_pool AND tenant.tenant = named_tenant
-        RETURNING tenant.vtime, tenant.since INTO STRICT standing.vtime, standing.since;
+        standing.vtime := rejoined_tag(named_pool, named_tenant, standing.vtime);
+        standing.since := moment;
+        UPDATE tenant SET vtime = standing.vtime, since = moment
+        WHERE tenant.pool = named_pool AND tenant.tenant = named_tenant;
     END IF;
     IF is_ready <> was_ready OR difference <> 0.0 THEN
         UPDATE lane SET ready = is_ready::integer, vtime = standing.vtime, tenant_since = standing.since
