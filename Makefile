@@ -25,7 +25,7 @@ mutants: $(VENV)/.dev ## Put faults into the store's rules and see that the test
 simulations: $(VENV)/.dev ## Run the fair queue's invariants over SEEDS random days on a virtual clock (default 200)
 	$(BIN)/python -m tests.simulations $(SEEDS)
 
-chaos: $(VENV)/.dev ## Kill gateways, workers and the database at full figures, and count (an hour; ARGS="1 --jobs 2000" for less)
+chaos: $(VENV)/.dev ## Kill gateways, workers and the database at full figures, and count (half an hour; ARGS="1 --jobs 2000" for less)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.bench ## Measure the queue side by side with its peers; writes bench/queue.md (ARGS=--quick for less)

@@ -217,9 +217,47 @@ QUEUE_MUTANTS = (
     _store("all work gives way", "sql/job_preempt.sql", "AND preemptible = 1", ""),
     _store("work gives way for ever", "sql/job_preempt.sql", "preemptions < :most", "preemptions < :most + 1"),
     _store("giving way is not counted", "leasing.py", 'row["preemptions"] + int(preempted)', 'row["preemptions"]'),
-    _store("an outage does not count", "sql/leases_prolong.sql", "lease_until + :seconds", "lease_until"),
+    _store(
+        "an outage does not count",
+        "sql/leases_prolong.sql",
+        "SET lease_until = :until",
+        "SET lease_until = lease_until",
+    ),
 )
-POSTGRES_MUTANTS: tuple[Mutant, ...] = ()
+POSTGRES_MUTANTS = (
+    _postgres(
+        "PostgreSQL: a stale fence may write", "transitions.sql", "job.fence = (operation->>'fence')::bigint", "true"
+    ),
+    _postgres("PostgreSQL: a stale fence is prolonged", "leasing.sql", "job.fence = (beat->>1)::bigint", "true"),
+    _postgres("PostgreSQL: a change of model is free", "claiming.sql", "first.vtime + swap_penalty", "first.vtime"),
+    _postgres("PostgreSQL: no lane is ever late", "claiming.sql", "lane.since < late DESC,", "lane.since < late ASC,"),
+    _postgres(
+        "PostgreSQL: who was idle keeps an old tag", "standing.sql", "RETURN greatest(tag, others);", "RETURN tag;"
+    ),
+    _postgres(
+        "PostgreSQL: the clock does not keep the least tag",
+        "standing.sql",
+        "SET vtime = others",
+        "SET vtime = pool.vtime",
+    ),
+    _postgres("PostgreSQL: who gave way keeps its place", "standing.sql", "+ setback);", ");"),
+    _postgres(
+        "PostgreSQL: what is not refunded is forgotten",
+        "transitions.sql",
+        "left_paid := held.paid - (standing.vtime - refunded)",
+        "left_paid := 0.0",
+    ),
+    _postgres(
+        "PostgreSQL: a bound lets one more wait",
+        "submission.sql",
+        "standing.queued + standing.delayed >=",
+        "standing.queued + standing.delayed >",
+    ),
+    _postgres(
+        "PostgreSQL: work gives way for ever", "leasing.sql", "job.preemptions < (operation->>'most')::integer", "true"
+    ),
+    _postgres("PostgreSQL: estimates do not learn", "leasing.sql", "rate * (dearer - calibration.kappa)", "0.0"),
+)
 FAIRNESS_MUTANTS = (
     _fair("a swap costs nothing", "self.policy.swap_penalty if cold else 0.0", "0.0"),
     _fair("a swap is never worth it", "self.policy.swap_penalty if cold else 0.0", "1e9 if cold else 0.0"),

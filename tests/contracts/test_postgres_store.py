@@ -227,9 +227,11 @@ def test_heartbeats_and_endings_of_the_same_jobs_never_stand_in_each_others_way(
 def test_previews_beside_the_scheduler_leave_no_gap_in_the_events(url: str) -> None:
     async def scenario() -> None:
         async with opened(url) as one, opened(url) as two:
-            job = (await one.submit(new_job())).job
+            job = (await one.submit(new_job(deadline_seconds=1.0))).job
             claim = await one.claim(ONE, ["m"], 600.0)
             assert claim is not None
+            while (await one.look([claim.lease]))[0].word != "expire":  # noqa: ASYNC110 - the server's clock tells nobody
+                await asyncio.sleep(0.01)
             shown = [Preview(index=at, step=at, steps=50, image="data:,") for at in range(50)]
             calls = [store.preview(claim.lease, preview) for store in (one, two) for preview in shown]
             told = await asyncio.gather(*calls, one.cancel(ANNA, job.id), two.stop(claim.lease, "expire"))
@@ -500,7 +502,7 @@ def test_the_oldest_open_transaction_is_told(postgres: PostgresServer, postgres_
                 await connection.fetch("SELECT 1")
                 for _ in range(3):
                     await store.submit(new_job())
-                assert (await store.oldest_snapshot()).transactions >= 3
+                assert (await store.oldest_snapshot() or 0) >= 3
             await connection.close()
 
     asyncio.run(scenario())

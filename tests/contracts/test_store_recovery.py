@@ -7,6 +7,7 @@ import pytest
 
 from sluicegate.domain.ids import JobId, Tenant, WorkerId, new_job_id
 from sluicegate.domain.job import TERMINAL, Claim, Job, JobError, Lease, NewJob, Progress, Recovery, Verdict
+from sluicegate.errors import Conflict
 from sluicegate.storage.contracts import Store, Success
 from sluicegate.testing import ManualClock
 
@@ -257,6 +258,29 @@ def test_a_running_job_past_its_deadline_is_told_to_stop(play: Play, clock: Manu
     play(scenario)
 
 
+@pytest.mark.parametrize("deadline", [1800.0, None])
+def test_work_that_is_in_time_cannot_be_stopped_as_expired(
+    play: Play, clock: ManualClock, deadline: float | None
+) -> None:
+    async def scenario(store: Store) -> None:
+        lease = await started(store, deadline_seconds=deadline)
+        clock.advance(1799.0)
+        await store.heartbeat(ONE, [lease], LEASE)
+        before = await job_of(store, lease.job), await told(store, lease.job)
+        with pytest.raises(Conflict, match=f"{lease.job}.*its deadline has not passed"):
+            await store.stop(lease, "expire", cost=1.0)
+        assert (await job_of(store, lease.job), await told(store, lease.job)) == before
+        assert await outcomes(store, lease.job) == [(1, None)]
+        clock.advance(1.0)
+        if deadline is None:
+            assert await store.hand_back(lease)
+        else:
+            assert await store.stop(lease, "expire", cost=1.0)
+            assert (await job_of(store, lease.job)).charged == 1.0
+
+    play(scenario)
+
+
 def test_a_silent_workers_job_past_its_deadline_expires(play: Play, clock: ManualClock) -> None:
     async def scenario(store: Store) -> None:
         lease = await started(store, deadline_seconds=10.0)
@@ -292,11 +316,13 @@ def test_one_round_recovers_any_number_of_jobs(play: Play, clock: ManualClock) -
     play(scenario)
 
 
-async def _end(store: Store, lease: Lease, how: str) -> None:
+async def _end(store: Store, clock: ManualClock, lease: Lease, how: str) -> None:
+    """End the attempt so; the job has a deadline of 10 s."""
     if how == "canceled":
         await store.cancel(ANNA, lease.job)
         await store.stop(lease, "cancel")
     elif how == "expired":
+        clock.advance(10.0)
         await store.stop(lease, "expire")
     elif how == "succeeded":
         await store.succeed(lease, DONE)
@@ -314,10 +340,10 @@ async def _end(store: Store, lease: Lease, how: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["queued", "scheduled", "running", "canceling", *sorted(TERMINAL)])
-def test_a_stale_lease_writes_nothing_whatever_the_job_has_become(play: Play, state: str) -> None:
+def test_a_stale_lease_writes_nothing_whatever_the_job_has_become(play: Play, clock: ManualClock, state: str) -> None:
     async def scenario(store: Store) -> None:
-        lease = await started(store)
-        await _end(store, lease, state)
+        lease = await started(store, deadline_seconds=10.0)
+        await _end(store, clock, lease, state)
         before = await job_of(store, lease.job), await store.events(lease.job, 0), await store.attempts(lease.job)
         assert before[0].state == state
         await store.report(lease, Progress(value=0.9))
@@ -340,7 +366,7 @@ def test_a_stale_lease_writes_nothing_whatever_the_job_has_become(play: Play, st
 def test_an_ended_job_stays_as_it_is(play: Play, clock: ManualClock, state: str) -> None:
     async def scenario(store: Store) -> None:
         lease = await started(store, deadline_seconds=10.0)
-        await _end(store, lease, state)
+        await _end(store, clock, lease, state)
         job, events = await job_of(store, lease.job), await store.events(lease.job, 0)
         clock.advance(100.0)
         assert await store.recover() == Recovery()

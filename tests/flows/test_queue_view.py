@@ -30,7 +30,7 @@ PAUSED = '[worker]\nprocesses = 0\n[[backends]]\nname = "local-image"\nkind = "l
 ACME, ZOO = Tenant("acme"), Tenant("zoo")
 PRO, CAPPED = Tier(name="pro", weight=16.0), Tier(name="free", concurrent_jobs=1)
 TESTER = WorkerId("worker_tester")
-NOBODY = 'no live worker serves the pool "default"; start one: sluicegate work'
+NOBODY = 'no live worker serves the pool "default"; start one: sluicegate work --pool default'
 
 
 @pytest.fixture

@@ -368,9 +368,11 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert self.run(self.store.stop(lease, word, cost=cost)) == (job is not None)
         except Conflict:
             assert job is not None
-            assert (job.state, word) == ("running", "cancel")
+            assert job.state == "running"
+            assert word == "cancel" or not job.is_late(self.clock.now())
             return
         if job is not None:
+            assert job.state == "canceling" or (word == "expire" and job.is_late(self.clock.now()))
             to: JobState = "canceled" if job.state == "canceling" else "expired"
             self.end(job, to, to, cost)
 
@@ -437,10 +439,11 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 15.0]))
     def prolong(self, seconds: float) -> None:
-        held = [job for job in self.jobs.values() if job.state in HELD]
-        assert self.run(self.store.prolong(seconds)) == len(held)
-        for job in held:
-            job.lease_until += seconds
+        until = self.clock.now() + seconds
+        ending = [job for job in self.jobs.values() if job.state in HELD and job.lease_until < until]
+        assert self.run(self.store.prolong(seconds)) == len(ending)
+        for job in ending:
+            job.lease_until = until
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 15.0, 50.0, 130.0, 310.0]))
     def pass_time(self, seconds: float) -> None:

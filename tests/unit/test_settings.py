@@ -1,12 +1,13 @@
 """The settings: sources in order, every fault at once, each with its path, value and mend."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from sluicegate.domain.fairness import Policy, Tier
 from sluicegate.errors import InvalidSettings
-from sluicegate.settings import Settings, load_settings
+from sluicegate.settings import Settings, StorageSettings, load_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -98,7 +99,10 @@ def test_the_environment_is_converted_from_text_but_the_file_is_not(tmp_path: Pa
         ("[tiers.gold.limits]\nqueued_jobs = 'many'\n", "tiers.gold.limits.queued_jobs: not an allowed value"),
         ("[server]\nlocal_tier = 'por'\n", 'server.local_tier: no tier "por" (did you mean "pro"?)'),
         ("[scheduling]\nguard_every = 1\n", "scheduling.guard_every: expected int >= 2"),
-        ("[worker]\npools = ['gpu']\n", 'worker.pools[0]: no backend has the pool "gpu" (known: default)'),
+        (
+            "[storage]\nurl='postgresql://h/d?user=anna@example'\n",
+            'storage.url: an "@" that ends no user and password in "postgresql://h/d?user=anna@example"',
+        ),
         ("[worker]\npools = ['default', 'default']\n", 'worker.pools[1]: "default" stands there already'),
         ("[server\n", "not valid TOML"),
     ],
@@ -108,7 +112,7 @@ def test_a_fault_is_told_where_it_stands(tmp_path: Path, text: str, start: str) 
 
 
 def test_two_backends_of_one_name_are_a_fault(tmp_path: Path) -> None:
-    text = "[[backends]]\nname='x'\nkind='local-image'\n" * 2
+    text = "".join(f"[[backends]]\nname='x'\nkind='local-image'\nmodels=['{model}']\n" for model in ("sprout", "y"))
     assert faults(write(tmp_path, text)) == [
         'backends[1].name: "x" is taken by an earlier backend (give it another name)'
     ]
@@ -178,7 +182,7 @@ def test_the_policy_is_that_of_the_rule_unless_set() -> None:
 
 def test_a_worker_serves_the_pools_of_the_backends_in_their_order_unless_told_otherwise(tmp_path: Path) -> None:
     text = "".join(
-        f"[[backends]]\nname='{name}'\nkind='local-image'\nmodels=['sprout']\npool='{pool}'\n"
+        f"[[backends]]\nname='{name}'\nkind='local-image'\nmodels=['{name}']\npool='{pool}'\n"
         for name, pool in (("a", "large"), ("b", "small"), ("c", "large"))
     )
     path = write(tmp_path, text)
@@ -186,6 +190,35 @@ def test_a_worker_serves_the_pools_of_the_backends_in_their_order_unless_told_ot
     told = load_settings(path, environment={"SLUICEGATE__WORKER__POOLS": "small, large"})
     assert told.worker_pools == ("small", "large")
     assert Settings().worker_pools == ("default",)
+    assert load_settings(path, environment={"SLUICEGATE__WORKER__POOLS": "former"}).worker_pools == ("former",)
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (("['sprout', 'realesrgan-x2']", "['realesrgan-x4', 'sprout']"), '"sprout" stands'),
+        (("[]", "['sprout', 'realesrgan-x2']"), '"sprout" and "realesrgan-x2" stand'),
+        (("['sprout']", "[]"), '"sprout" stands'),
+        (("[]", "[]"), "every built-in model stands"),
+    ],
+)
+def test_a_picture_model_that_stands_in_two_backends_is_a_fault(
+    tmp_path: Path, models: tuple[str, str], words: str
+) -> None:
+    text = "".join(
+        f"[[backends]]\nname='{pool}'\nkind='local-image'\npool='{pool}'\nmodels={listed}\n"
+        for pool, listed in zip(("small", "large"), models, strict=True)
+    )
+    assert faults(write(tmp_path, text)) == [
+        f"backends[1].models: {words} in backends[0] and backends[1] (give each its own `models`)"
+    ]
+
+
+def test_a_chat_model_may_stand_in_two_backends_and_picture_models_may_be_shared_out(tmp_path: Path) -> None:
+    chat = "[[backends]]\nname='{}'\nkind='openai'\nurl='http://h/v1'\nmodels=['llama']\n"
+    pictures = "[[backends]]\nname='{0}'\nkind='local-image'\nmodels=['{0}']\n"
+    path = write(tmp_path, chat.format("a") + chat.format("b") + pictures.format("sprout") + pictures.format("other"))
+    assert len(load_settings(path, environment={}).backends) == 4
 
 
 @pytest.mark.parametrize(
@@ -221,3 +254,81 @@ def test_addresses_of_postgresql_without_a_password_may_stand_in_the_file(tmp_pa
     settings = load_settings(write(tmp_path, f"[storage]\nurl='{address}'\n"), environment={})
     assert settings.storage.engine == "postgresql"
     assert settings.database_words == address
+
+
+AWKWARD = [
+    "postgresql://anna:{}@db/jobs",
+    "postgres://anna:{}@db:5432/jobs?sslmode=require",
+    "postgresql://anna:12{}@db/jobs",
+    "postgresql://anna:12/{}@db/jobs",
+    "postgresql://anna:1#{}@db/jobs",
+    "postgresql://anna:1?{}@db/jobs",
+    "postgresql://anna:1?a={}@db/jobs",
+    "postgresql://anna:5432/{}@db/jobs?host=x",
+    "postgresql://anna:[{}@db/jobs",
+    "postgresql://anna:{}]@[::1]/jobs",
+    "postgresql://anna:a@{}@db/jobs",
+    "postgresql://anna:a@b/{}@db/jobs",
+    "postgresql://anna:a@b:{}@db/jobs",
+    "postgresql://anna:a:{}@db/jobs",
+    "postgresql://anna:a,{}@db/jobs",
+    "postgresql://anna:a%2F{}@db/jobs",
+    "postgresql://anna:\u2100{}@db/jobs",
+    "postgresql://:{}@db/jobs",
+    "postgresql://anna:{}@",
+    "postgresql://anna:{}/jobs",
+    "postgresql://anna:12{}",
+    "postgresql:///jobs?host=/run/pg&password={}",
+    "postgresql:///jobs?password={}&host=/run/pg",
+    "postgresql:///jobs?password=a#{}",
+    "postgresql:///jobs?password=a&{}",
+    "postgresql:///jobs?password=a@{}",
+    "postgresql:///jobs?password=a:{}@b",
+    "postgresql:///jobs?sslpassword=a?{}",
+    "postgresql:///jobs?pass%77ord={}",
+    "postgresql:///jobs?PASSWORD={}",
+    "postgresql://anna@db/jobs#password={}",
+    "postgresql:/anna:{}@db/jobs",
+    "mysql://anna:{}@db/jobs",
+    "anna:{}@db/jobs",
+    "host=db password={}",
+    "host=db password = a {}",
+]
+
+
+@pytest.mark.parametrize(
+    "secret", ["geheim", "ge@heim", "ge/heim", "ge#heim", "ge?heim", "ge:heim", "9/heim", "ge%heim"]
+)
+@pytest.mark.parametrize("form", AWKWARD)
+def test_no_piece_of_a_password_is_ever_shown(tmp_path: Path, form: str, secret: str) -> None:
+    if form in ("postgresql://anna:{}/jobs", "postgresql://anna:12{}"):
+        secret = (
+            "geheim"  # without a host behind it, where a slash or an @ stands the password is over for every reader
+        )
+    address = form.format(secret)
+    shown: list[str] = []
+    for file, environment in (
+        (write(tmp_path, f"[storage]\nurl='{address}'\n"), {}),
+        (None, {"SLUICEGATE__STORAGE__URL": address}),
+    ):
+        try:
+            shown.append(repr(load_settings(file, environment=environment)))
+        except InvalidSettings as error:
+            shown += [error.message, repr(error.faults)]
+    settings = Settings(storage=StorageSettings(url=address))
+    shown += [repr(settings), repr(settings.storage)]
+    if settings.storage.engine == "postgresql":
+        shown.append(settings.database_words)
+    assert [text for text in shown if "heim" in text] == []
+    assert "".join(shown)
+
+
+@pytest.mark.parametrize("secret", ["12/geheim", "1#geheim", "a?b", "a@b", "@"])
+def test_an_unescaped_password_is_refused_wherever_it_comes_from_and_an_escaped_one_taken(secret: str) -> None:
+    def load(written: str) -> Settings:
+        return load_settings(environment={"SLUICEGATE__STORAGE__URL": f"postgresql://anna:{written}@db/jobs"})
+
+    with pytest.raises(InvalidSettings, match="percent-encode") as raised:
+        load(secret)
+    assert '"postgresql://anna:…@db/jobs"' in raised.value.message
+    assert load(quote(secret, safe="")).database_words == "postgresql://anna:…@db/jobs"

@@ -16,6 +16,7 @@ import uvicorn
 
 from sluicegate.admission.gate import Gate
 from sluicegate.app.parts import build_assets, build_blobs, build_fleet, build_signals, build_store, picture_backends
+from sluicegate.app.pools import warn_of_pools
 from sluicegate.app.worker import environment
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.generation import ModelCard
@@ -74,7 +75,12 @@ class Gateway:
         self._exchanges = Exchanges(self._metrics, limit=settings.server.max_streams)
         self._feed = JobFeed(self._store, self._signals, clock)
         self._caretaker = Caretaker(
-            self._store, self._signals, Sweep(self._store, blobs), clock, policy=settings.policy
+            self._store,
+            self._signals,
+            Sweep(self._store, blobs),
+            clock,
+            lease_seconds=settings.worker.lease_seconds,
+            policy=settings.policy,
         )
         self._workers = [_WorkerProcess(settings, self) for _ in range(self._worker_count())]
         self._draining = False
@@ -143,7 +149,7 @@ class Gateway:
         return (*self._fleet.cards(), *(card for backend in self._pictures for card in backend.cards()))
 
     async def backends(self) -> tuple[BackendHealth, ...]:
-        """Every backend's state. A picture backend is up while a worker that serves its models is."""
+        """Every backend's state. A picture backend is up while a worker that serves its models, in its pool, is."""
         told = self._fleet.health()
         chat = [
             BackendHealth(
@@ -166,6 +172,8 @@ class Gateway:
             stack.push_async_callback(self._store.close)
             await self._signals.open()
             stack.push_async_callback(self._signals.close)
+            with contextlib.suppress(StoreUnavailable):
+                await warn_of_pools(self._settings, self._store)
             await self._fleet.start()
             stack.push_async_callback(self._fleet.stop)
             for worker in self._workers:
@@ -234,18 +242,18 @@ class Gateway:
         await asyncio.gather(*(worker.process.stop(grace) for worker in self._workers))
 
     async def _picture_health(self) -> list[BackendHealth]:
-        served: set[str] = set()
+        served: set[tuple[str, str]] = set()
         reason = "no worker serves it"
         try:
             for worker in await self._store.workers(seen_within=WORKER_SEEN_SECONDS):
-                served.update(worker.models)
+                served.update((pool, model) for pool in worker.pools for model in worker.models)
         except StoreUnavailable as error:
             reason = error.message
         starting = any(worker.process.state == "starting" for worker in self._workers)
         healths: list[BackendHealth] = []
         for backend in self._pictures:
             models = tuple(card.id for card in backend.cards())
-            is_up = served.issuperset(models)
+            is_up = served.issuperset((card.pool, card.id) for card in backend.cards())
             healths.append(
                 BackendHealth(
                     name=backend.name,

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import msgspec
 
 from sluicegate.app.parts import build_assets, build_blobs, build_signals, build_store, picture_backends
+from sluicegate.app.pools import refuse_unknown_pools, with_models_for_former_pools
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.ids import WorkerId, new_worker_id
 from sluicegate.errors import BackendTimeout, SluicegateError
@@ -37,12 +38,15 @@ def environment(settings: Settings, worker: WorkerId) -> Mapping[str, str]:
 async def run(settings: Settings) -> None:
     """Work until told to stop, then drain; the process ends within ``server.drain_seconds`` whatever the work does.
 
-    Raises `BackendTimeout` when a model hung: only a new process is cured of it.
+    Raises `BackendTimeout` when a model hung: only a new process is cured of it; started by hand, `InvalidSettings` for
+    a pool that is not known.
     """
+    if ID_VARIABLE not in os.environ:  # a gateway only warns: its workers must not die once an old pool is empty
+        await refuse_unknown_pools(settings)
     worker_id = WorkerId(os.environ.get(ID_VARIABLE) or new_worker_id())
     clock = SystemClock()
     store, blobs, signals = build_store(settings), build_blobs(settings), build_signals(settings)
-    backends = picture_backends(settings)
+    backends = picture_backends(with_models_for_former_pools(settings))
     await store.open()
     await signals.open()
     executor = Executor(

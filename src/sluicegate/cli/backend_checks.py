@@ -61,17 +61,25 @@ async def check_store(settings: "Settings") -> Finding:
 
 async def _try_store(settings: "Settings", words: str) -> Finding:
     from sluicegate.app import open_store
+    from sluicegate.app.pools import unknown_pools
 
     try:
         async with open_store(settings) as store:
             await store.ping()
-            waiting = sum(count.jobs for count in await store.counts())
+            counts = await store.counts()
     except (SluicegateError, OSError) as error:
         mend = "check the disk and the rights of the file; a copy of the data folder is the best backup"
         if settings.storage.engine != "sqlite":
             mend = "see that the server runs and lets this user in; PGPASSWORD or ~/.pgpass holds the password"
         return Finding("store", "problem", f"{words}: {error}", mend)
-    return Finding("store", "ok", words + (f", {waiting} jobs not ended" if waiting else ""))
+    waiting = sum(count.jobs for count in counts)
+    words += f", {waiting} jobs not ended" if waiting else ""
+    unknown = ", ".join(unknown_pools(settings, counts))
+    if unknown:
+        return Finding(
+            "store", "warning", f"{words}; worker.pools: no backend and no job has {unknown}", "mend the names"
+        )
+    return Finding("store", "ok", words)
 
 
 def check_parts(backend: "BackendSettings") -> Iterator[Finding]:

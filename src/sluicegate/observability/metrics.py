@@ -118,6 +118,8 @@ class Snapshot(Collector):
 
     def __init__(self) -> None:
         self.queue = QueueGauges()
+        self.oldest_snapshot: int | None = None
+        """See `Store.oldest_snapshot`."""
         self.inflight: dict[tuple[str, str], int] = {}
         """Calls in flight by (backend, model)."""
         self.limits: dict[tuple[str, str], int] = {}
@@ -144,6 +146,13 @@ class Snapshot(Collector):
         )
         workers = (((pool,), count) for pool, count in queue.workers.items())
         yield _gauge("sluicegate_pool_workers", "Live workers that serve the pool.", ("pool",), workers)
+        oldest = [((), float(self.oldest_snapshot))] if self.oldest_snapshot is not None else []
+        yield _gauge(
+            "sluicegate_store_oldest_snapshot",
+            "PostgreSQL: how many transactions ago the oldest open one began.",
+            (),
+            oldest,
+        )
         yield _gauge("sluicegate_backend_inflight", "Calls in flight at a backend.", by_backend, self.inflight.items())
         yield _gauge(
             "sluicegate_backend_limit", "Calls that a backend may have in flight.", by_backend, self.limits.items()

@@ -21,12 +21,20 @@ class Caretaker:
     """Runs beside every gateway; several at once do no harm."""
 
     def __init__(
-        self, store: Store, signals: Signals, sweep: Sweep, clock: Clock, *, policy: Policy | None = None
+        self,
+        store: Store,
+        signals: Signals,
+        sweep: Sweep,
+        clock: Clock,
+        *,
+        lease_seconds: float,
+        policy: Policy | None = None,
     ) -> None:
         self._store = store
         self._signals = signals
         self._sweep = sweep
         self._clock = clock
+        self._lease_seconds = lease_seconds
         self._policy = policy or Policy()
         self._contact = clock.monotonic()
         """When the store last answered."""
@@ -54,8 +62,8 @@ class Caretaker:
     async def recover(self) -> int:
         """One round over the jobs; how many changed state. Raises `StoreUnavailable`.
 
-        After a store that was away every lease is prolonged by that time first: workers that were cut off by the same
-        outage keep their jobs, as they could not renew a lease either.
+        After a store that was away every lease first lasts as long as a fresh one: workers that were cut off by the
+        same outage keep their jobs, as they could not renew a lease either.
         """
         try:
             if self._cut_off:
@@ -94,6 +102,6 @@ class Caretaker:
 
     async def _make_up_for_the_outage(self) -> None:
         away = self._clock.monotonic() - self._contact
-        leases = await self._store.prolong(away)
+        leases = await self._store.prolong(self._lease_seconds)
         self._contact, self._cut_off = self._clock.monotonic(), False
         self._log.warning("the store is back, leases are prolonged", away=round(away, 1), leases=leases)

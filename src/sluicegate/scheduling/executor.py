@@ -2,7 +2,8 @@
 
     resolve the input  ▶  run the model  ▶  store the pictures  ▶  record the end, under the lease's fence
 
-Running work is told to stop through `Reins`: the worker sets a word, and the next progress report raises.
+Running work is told to stop through `Reins`: the worker sets a word, and the next progress report raises. Whether a
+deadline has passed is the store's to say, by its own time; only the job timeout is measured here.
 
 What is charged: the seconds that the model worked, without those in which it was loaded; also when the caller is to
 blame for a failure, has withdrawn the job or let its deadline pass. Nothing when the service is to blame.
@@ -24,6 +25,7 @@ from sluicegate.errors import (
     BackendError,
     BackendRefused,
     BackendTimeout,
+    Conflict,
     InvalidRequest,
     JobCanceled,
     LeaseLost,
@@ -33,7 +35,7 @@ from sluicegate.errors import (
 )
 from sluicegate.observability.logs import Log
 from sluicegate.results.assets import Assets
-from sluicegate.scheduling.reins import Meter, Reins, Word
+from sluicegate.scheduling.reins import Meter, Reins
 from sluicegate.scheduling.retries import backoff_seconds
 from sluicegate.storage.contracts import JobStore, Signals, Success
 
@@ -76,14 +78,10 @@ class Executor:
         meter = Meter(self._clock)
         reporter = asyncio.create_task(self._report_progress(reins))
         try:
-            result = await self._run(job, reins, meter)
-            await self._tell_previews(reins)
-            ended = await self._persist(reins, lambda: self._succeed(reins.lease, job, result, meter))
-            outcome: Outcome = "succeeded" if ended else "lost"
-        except (JobCanceled, LeaseLost):
-            outcome = await self._stop(reins, meter)
-        except Exception as error:  # whatever model code raises is this attempt's outcome
-            outcome = await self._fail(reins, error, meter)
+            outcome = await self._attempt(job, reins, meter)
+        except Exception:  # it must not end the worker; the lease expires, and the job is recovered
+            self._log.error("the end of an attempt could not be recorded", trace=True, job=job.id)
+            outcome = "lost"
         finally:
             reporter.cancel()
         self._signals.notify("events")
@@ -91,8 +89,20 @@ class Executor:
         self._log.info("job ended", job=job.id, model=job.model, outcome=outcome, seconds=round(seconds, 3))
         return outcome
 
+    async def _attempt(self, job: Job, reins: Reins, meter: Meter) -> Outcome:
+        """Do the work and record its end. Raises what the store refuses to record."""
+        try:
+            result = await self._run(job, reins, meter)
+            await self._tell_previews(reins)
+            ended = await self._persist(reins, lambda: self._succeed(reins.lease, job, result, meter))
+            return "succeeded" if ended else "lost"
+        except (JobCanceled, LeaseLost):
+            return await self._stop(reins, meter)
+        except Exception as error:  # whatever model code raises is this attempt's outcome
+            return await self._fail(reins, error, meter)
+
     async def _run(self, job: Job, reins: Reins, meter: Meter) -> PictureResult:
-        """Resolve the input and make the pictures, within the time that is left."""
+        """Resolve the input and make the pictures, within the time that a job may take."""
         try:
             request = await self._resolve_patiently(job, reins)
             reins.check()
@@ -103,15 +113,11 @@ class Executor:
 
     async def _make(self, request: PictureRequest, job: Job, reins: Reins, meter: Meter) -> PictureResult:
         backend = self._backends[job.model]
-        left = self._timeout_seconds
-        word: Word = "timeout"
-        if job.deadline_at is not None and job.deadline_at - self._clock.now() < left:
-            left, word = max(0.0, job.deadline_at - self._clock.now()), "expire"
         meter.start(loading=job.model not in backend.loaded())
         run = asyncio.ensure_future(backend.run(request, meter.attached_to(reins.report)))
-        done, _ = await asyncio.wait({run}, timeout=left)
+        done, _ = await asyncio.wait({run}, timeout=self._timeout_seconds)
         if not done:
-            reins.pull(word)
+            reins.pull("timeout")
             await asyncio.wait({run})
         return run.result()
 
@@ -158,13 +164,14 @@ class Executor:
     async def _stop(self, reins: Reins, meter: Meter) -> Outcome:
         match reins.word:
             case "cancel" | "expire" as word:
-                await self._persist(reins, lambda: self._jobs.stop(reins.lease, word, cost=meter.worked))
+                try:
+                    await self._persist(reins, lambda: self._jobs.stop(reins.lease, word, cost=meter.worked))
+                except Conflict as error:  # the store's time was set back: the job goes on elsewhere
+                    self._log.warning("the store takes its word back", job=reins.lease.job, reason=error.message)
+                    return await self._hand_back(reins)
                 return "withdrawn"
             case "drain" | "preempt" | "silence" as reason:
-                preempted = reason == "preempt"
-                back = await self._persist(reins, lambda: self._jobs.hand_back(reins.lease, preempted=preempted))
-                self._signals.notify("jobs")
-                return "handed back" if back else "lost"
+                return await self._hand_back(reins, preempted=reason == "preempt")
             case "timeout":
                 seconds = f"{self._timeout_seconds:g}"
                 message = f"no result within {seconds} s (setting worker.job_timeout_seconds)"
@@ -172,6 +179,11 @@ class Executor:
                 return "timed out"
             case "lost" | None:
                 return "lost"
+
+    async def _hand_back(self, reins: Reins, *, preempted: bool = False) -> Outcome:
+        back = await self._persist(reins, lambda: self._jobs.hand_back(reins.lease, preempted=preempted))
+        self._signals.notify("jobs")
+        return "handed back" if back else "lost"
 
     async def _fail(self, reins: Reins, error: Exception, meter: Meter) -> Outcome:
         failure = _describe(error)

@@ -2,7 +2,8 @@
 
 Neither model work (in threads of its own) nor a blocked event loop of the worker holds it up. Three loops run in it:
 
-    beat    every `heartbeat_seconds`: sign the worker on, renew its leases, obey the verdicts
+    beat    every `heartbeat_seconds`, sooner after one that failed: sign the worker on, renew its leases, obey the
+            verdicts
     watch   at each hint and at least twice a second: a read that tells whether work must stop
     fence   a lease that could not be renewed for 0.7 of its time: give the job up, before another may have it
 
@@ -11,6 +12,7 @@ A job's lease is renewed no longer than the job may run (and a margin): a proces
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from sluicegate.domain.ids import WorkerId
 from sluicegate.domain.job import Verdict
 from sluicegate.errors import StoreUnavailable
 from sluicegate.observability.logs import Log
-from sluicegate.scheduling.reins import Reins
+from sluicegate.scheduling.reins import Reins, Word
 from sluicegate.settings import WorkerSettings
 from sluicegate.storage.contracts import Store, WorkerInfo
 
@@ -30,6 +32,8 @@ _WATCH_PAUSE_SECONDS = 0.05
 """However many hints come, looks are so far apart."""
 FENCE_SHARE = 0.7
 """Share of a lease after which a worker without contact to the store stops its own work."""
+_RETRY_SECONDS = 0.5
+"""After a beat that failed the next one follows at least so soon: an outage may last as long as the fence allows."""
 _STOP_SECONDS = 5.0
 _FENCE_LOOKS = 50
 """How often in the time of one lease the fence is looked at."""
@@ -43,7 +47,18 @@ class _Held:
     renewed_at: float
     """When the last renewal that succeeded was sent: the lease lasts at least from then."""
     renew_until: float
+    grace: float
+    """How long after it was told of its deadline the work may go on."""
+    expiring: bool = False
+    fenced: bool = False
     hangs: bool = False
+
+    def obey(self, word: Word, now: float) -> None:
+        """Pass the store's word on; what is past its deadline has not much time left to stop in."""
+        self.reins.pull(word)
+        if word == "expire" and not self.expiring:
+            self.expiring = True
+            self.renew_until = min(self.renew_until, now + self.grace)
 
 
 class Heartbeat:
@@ -86,10 +101,11 @@ class Heartbeat:
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
 
-    def hold(self, reins: Reins, *, since: float, until: float) -> None:
-        """Keep the job's lease, which was obtained at `since`, alive; while its work goes on, only up to `until`."""
+    def hold(self, reins: Reins, *, since: float, until: float, grace: float = math.inf) -> None:
+        """Keep the job's lease, which was obtained at `since`, alive; while its work goes on, only up to `until`, and
+        no longer than `grace` seconds after the store's word that its deadline has passed."""
         with self._lock:
-            self._held.append(_Held(reins, since, until))
+            self._held.append(_Held(reins, since, until, grace))
 
     def let_go(self, reins: Reins) -> None:
         """The job is no longer held."""
@@ -136,12 +152,12 @@ class Heartbeat:
             if await self._survives("no store for heartbeats", store.open()):
                 return store
             await store.close()
-            await asyncio.sleep(self._settings.heartbeat_seconds)
+            await asyncio.sleep(self._retry_seconds)
 
     async def _beats(self, store: Store) -> None:
         while True:
-            await self._survives("no heartbeat", self._beat(store))
-            await asyncio.sleep(self._settings.heartbeat_seconds)
+            beaten = await self._survives("no heartbeat", self._beat(store))
+            await asyncio.sleep(self._settings.heartbeat_seconds if beaten else self._retry_seconds)
 
     async def _watch(self, store: Store) -> None:
         while True:
@@ -174,21 +190,22 @@ class Heartbeat:
         leases = [one.reins.lease for one in held]
         renewing = store.heartbeat(self._worker, leases, self._settings.lease_seconds)
         verdicts, _ = await asyncio.gather(renewing, enlisting)
-        _obey(held, verdicts)
+        self._obey(held, verdicts)
         for one in held:
             one.renewed_at = sent
 
     async def _look(self, store: Store) -> None:
         held = self._holding()
         if held:
-            _obey(held, await store.look([one.reins.lease for one in held]))
+            self._obey(held, await store.look([one.reins.lease for one in held]))
 
     async def _fence_off(self) -> None:
         lease = self._settings.lease_seconds
         while True:
             for one in self._holding():
                 silent = self._clock.monotonic() - one.renewed_at
-                if one.reins.word != "silence" and not one.reins.ended and silent > FENCE_SHARE * lease:
+                if not one.fenced and not one.reins.ended and silent > FENCE_SHARE * lease:
+                    one.fenced = True
                     job = one.reins.lease.job
                     self._log.error("no contact with the store, giving the job up", job=job, seconds=round(silent, 1))
                     one.reins.pull("silence")
@@ -212,10 +229,13 @@ class Heartbeat:
                     self._on_hang()
         return worth
 
+    def _obey(self, held: Sequence[_Held], verdicts: Sequence[Verdict]) -> None:
+        words = {verdict.lease: verdict.word for verdict in verdicts}
+        for one in held:
+            word = words.get(one.reins.lease, "keep")
+            if word != "keep":
+                one.obey(word, self._clock.monotonic())
 
-def _obey(held: Sequence[_Held], verdicts: Sequence[Verdict]) -> None:
-    words = {verdict.lease: verdict.word for verdict in verdicts}
-    for one in held:
-        word = words.get(one.reins.lease, "keep")
-        if word != "keep":
-            one.reins.pull(word)
+    @property
+    def _retry_seconds(self) -> float:
+        return min(_RETRY_SECONDS, self._settings.heartbeat_seconds)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sluicegate.domain.fairness import DEFAULT_POOL, Policy
+from sluicegate.domain.fairness import Policy
 from sluicegate.domain.ids import Tenant, WorkerId
 from sluicegate.domain.job import Job, JobError
 from sluicegate.storage.contracts import QueueView, RunningJob, TenantStanding, WorkerInfo
@@ -153,8 +153,7 @@ class Waits:
     def _nobody(self, pool: str, models: Sequence[str]) -> str:
         others = [worker for worker in self.workers if pool in worker.pools]
         if not others:
-            option = "" if pool == DEFAULT_POOL else f" --pool {pool}"
-            return f'no live worker serves the pool "{pool}"; start one: sluicegate work{option}'
+            return f'no live worker serves the pool "{pool}"; start one: sluicegate work --pool {pool}'
         names = " or ".join(f'"{model}"' for model in sorted(models)[:3]) + (" …" if len(models) > 3 else "")
         nobody = "the live worker" if len(others) == 1 else f"none of the {len(others)} live workers"
         serves = "does not serve" if len(others) == 1 else "serves"

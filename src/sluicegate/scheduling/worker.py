@@ -130,10 +130,8 @@ class Worker:
     async def _execute(self, claim: Claim, asked: float) -> Outcome:
         """Run the job, its lease being kept from the moment `asked` on, at which the claim was sent."""
         self._reins = reins = Reins(claim)
-        longest = self._settings.job_timeout_seconds
-        if claim.job.deadline_at is not None:
-            longest = min(longest, max(0.0, claim.job.deadline_at - self._clock.now()))
-        self._heartbeat.hold(reins, since=asked, until=self._clock.monotonic() + longest + HANG_SECONDS)
+        until = self._clock.monotonic() + self._settings.job_timeout_seconds + HANG_SECONDS
+        self._heartbeat.hold(reins, since=asked, until=until, grace=HANG_SECONDS)
         try:
             return await self._executor.execute(reins)
         finally:

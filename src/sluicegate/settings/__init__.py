@@ -18,6 +18,7 @@ from sluicegate.settings.tree import (
     TierSettings,
     TimeoutSettings,
     WorkerSettings,
+    without_password,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "TimeoutSettings",
     "WorkerSettings",
     "load_settings",
+    "without_password",
 ]

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from sluicegate.domain.fairness import DEFAULT_POOL
 from sluicegate.domain.validation import did_you_mean, find_faults
 from sluicegate.errors import Fault, InvalidSettings
 from sluicegate.settings.tree import BUILT_IN_TIERS, POSTGRES_SCHEMES, Settings, without_password
@@ -114,7 +113,8 @@ def _cross_check(tree: Mapping[str, Any], environment: Mapping[str, str]) -> lis
         *_check_backends(backends, environment),
         *_check_storage(tree.get("storage")),
         *_check_tiers(tree.get("tiers"), server if isinstance(server, dict) else {}),
-        *_check_worker(worker if isinstance(worker, dict) else {}, None if listed is None else backends),
+        *_check_models(backends),
+        *_check_worker(worker if isinstance(worker, dict) else {}),
     ]
 
 
@@ -149,22 +149,36 @@ def _check_tiers(tiers: Any, server: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("server.local_tier", f'no tier "{chosen}"', did_you_mean(chosen, [str(name) for name in tiers]))
 
 
-def _check_worker(worker: Mapping[str, Any], backends: Sequence[Mapping[str, Any]] | None) -> Iterator[Fault]:
-    """`backends` None: the built-in ones."""
+def _check_models(backends: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
+    """A picture model stands in one backend only: its jobs wait in that one's pool."""
+    earlier: list[tuple[int, list[str]]] = []
+    for index, table in enumerate(backends):
+        listed = table.get("models", [])
+        if table.get("kind") != "local-image" or not isinstance(listed, list):
+            continue
+        models = [str(model) for model in listed]
+        for other, others in earlier:
+            shared = [model for model in models or others if not others or model in others]
+            if shared or not models:
+                named = " and ".join(f'"{model}"' for model in dict.fromkeys(shared))
+                words = (
+                    f"{named} {'stand' if ' and ' in named else 'stands'}" if shared else "every built-in model stands"
+                )
+                mend = "give each its own `models`"
+                yield Fault(f"backends[{index}].models", f"{words} in backends[{other}] and backends[{index}]", mend)
+        earlier.append((index, models))
+
+
+def _check_worker(worker: Mapping[str, Any]) -> Iterator[Fault]:
     lease, beat = worker.get("lease_seconds", 15.0), worker.get("heartbeat_seconds", 5.0)
     if isinstance(lease, int | float) and isinstance(beat, int | float) and beat * 2 > lease:
         mend = f"at most {lease / 2:g}, half of lease_seconds"
         yield Fault("worker.heartbeat_seconds", f"{beat:g} is too long for a lease of {lease:g}", mend)
     listed = worker.get("pools", ())
     pools = [pool for pool in listed if isinstance(pool, str)] if isinstance(listed, list | tuple) else []
-    local = backends if backends is not None else ({"kind": "local-image"},)
-    known = {str(table.get("pool", DEFAULT_POOL)) for table in local if table.get("kind") == "local-image"}
     for index, pool in enumerate(pools):
         if pool in pools[:index]:
             yield Fault(f"worker.pools[{index}]", f'"{pool}" stands there already', "name each pool once")
-        elif pool not in known:
-            mend = did_you_mean(pool, known) or "give a backend of kind local-image this pool"
-            yield Fault(f"worker.pools[{index}]", f'no backend has the pool "{pool}"', mend)
 
 
 def _find_secrets(storage: Any) -> Iterator[Fault]:
@@ -189,15 +203,28 @@ def _check_storage(storage: Any) -> Iterator[Fault]:
         if not isinstance(value, str) or not value:
             continue
         mend = f'write for example "{example}"'
-        if not value.startswith(starts):
+        if value.startswith(POSTGRES_SCHEMES) and _has_stray_at(value):
+            reason = f'an "@" that ends no user and password in "{without_password(value)}"'
+            mend = 'percent-encode what is special in passwords and parameters: "@" as %40, "/" %2F, "#" %23, "?" %3F'
+            yield Fault(f"storage.{field}", reason, mend)
+        elif not value.startswith(starts):
             yield Fault(f"storage.{field}", f'expected {form}, got "{without_password(value)}"', mend)
         elif value.startswith(POSTGRES_SCHEMES) and (reason := _wrong_in_address(value)):
             yield Fault(f"storage.{field}", f'{reason} in "{without_password(value)}"', mend)
 
 
+def _has_stray_at(url: str) -> bool:
+    """Whether an "@" follows the first one, or the part of the address in which that one belongs."""
+    before, _, after = url.partition("://")[2].partition("@")
+    return "@" in after or (bool(after) and any(mark in before for mark in "/?#"))
+
+
 def _wrong_in_address(url: str) -> str:
     """What is wrong with an address of PostgreSQL; empty when nothing is. A list of hosts is left to the driver."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a host that cannot be read"
     try:
         is_port = "," in parts.netloc or parts.port != 0
     except ValueError:

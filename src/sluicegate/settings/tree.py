@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
+from urllib.parse import unquote_plus
 
 import msgspec
 from msgspec import Meta
@@ -23,8 +24,9 @@ _Bound = Meta(extra={"hint": 'a number, or "unlimited"'})
 Jobs = Annotated[Annotated[int, Meta(ge=1, le=100_000_000)] | Literal["unlimited"], _Bound]
 Cost = Annotated[Annotated[float, Meta(gt=0, le=1e9)] | Literal["unlimited"], _Bound]
 POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
-_PASSWORD = re.compile(r"(//[^/?#:@\[]*):(?!\d+(?:/[^@?#]*)?(?:[?#]|$)).*@")
-"""What follows the user up to the last @, unless it is a port: a password may hold a slash that should be escaped."""
+_PASSWORD_PARAMETER = re.compile(r"(password\s*=).*", re.IGNORECASE | re.DOTALL)
+_NO_PORT = re.compile(r"^([^:/?#\[]*):(?!\d*(?:[,/?#]|$))[^/?#]*")
+"""Where no host is named, what stands in a port's place may be a password."""
 _Number = TypeVar("_Number", int, float)
 
 
@@ -63,6 +65,9 @@ class StorageSettings(_Section, frozen=True, kw_only=True):
         ),
     ] = ""
     assets: Annotated[str, Meta(description="file:///path/to/folder; empty: DATA_DIR/assets.")] = ""
+
+    def __repr__(self) -> str:
+        return f"StorageSettings(url={without_password(self.url)!r}, assets={self.assets!r})"
 
     @property
     def engine(self) -> Literal["sqlite", "postgresql"]:
@@ -106,7 +111,10 @@ class WorkerSettings(_Section, frozen=True, kw_only=True):
     processes: Annotated[int, Meta(ge=0, le=256, description="Worker processes started by `serve`.")] = 1
     pools: Annotated[
         tuple[Name, ...],
-        Meta(description="Pools to serve, the first before the others; empty: those of the backends, in their order."),
+        Meta(
+            description="Pools to serve, the first before the others, also one that no backend has any more but jobs "
+            "are left in; empty: those of the backends, in their order."
+        ),
     ] = ()
     lease_seconds: Annotated[Seconds, Meta(description="A worker silent for so long loses its job.")] = 15.0
     heartbeat_seconds: Annotated[Seconds, Meta(description="How often a worker renews its leases.")] = 5.0
@@ -285,9 +293,35 @@ class Settings(_Section, frozen=True, kw_only=True):
 
 
 def without_password(url: str) -> str:
-    """The address with its password, in the authority or among the parameters, replaced by three dots."""
-    hidden = _PASSWORD.sub(r"\1:…@", url)
-    return re.sub(r"([?&](?:ssl)?password=)[^&#]*", r"\1…", hidden, flags=re.IGNORECASE)
+    """The address with its password replaced by three dots.
+
+    A password may hold what should be escaped, so more may go: all from the first colon behind the scheme to the last
+    @, and all that follows the name of a password among the parameters.
+    """
+    if url.startswith("sqlite:///"):
+        return url
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        shown = _PASSWORD_PARAMETER.sub(r"\1…", url)
+        return "…@" + shown.rpartition("@")[2] if "@" in shown else shown
+    before, at, host = rest.rpartition("@")
+    user, colon, _ = before.partition(":")
+    if not at:
+        rest = _NO_PORT.sub(r"\1:…", rest)
+    elif colon:
+        rest = f"{user}:…@{host}"
+    head, question, query = _PASSWORD_PARAMETER.sub(r"\1…", rest).partition("?")
+    return f"{scheme}://{head}{question}{_without_escaped_password(query)}"
+
+
+def _without_escaped_password(query: str) -> str:
+    """The parameters up to a password whose name is percent-encoded."""
+    parameters = query.split("&")
+    for at, parameter in enumerate(parameters):
+        name = parameter.partition("=")[0]
+        if "password" in unquote_plus(name).lower():
+            return "&".join([*parameters[:at], f"{name}=…"])
+    return query
 
 
 def _bound(limit: _Number | Literal["unlimited"]) -> _Number | None:

@@ -215,7 +215,8 @@ class JobStore(Protocol):
 
     async def stop(self, lease: Lease, word: Literal["cancel", "expire"], *, cost: float = 0.0) -> bool:
         """The worker stopped the work as told: the job becomes canceled or expired, and the `cost` of what was done
-        is charged. False: stale lease."""
+        is charged. Raises `Conflict` when a running job was not withdrawn, or its deadline has not passed.
+        False: stale lease."""
         ...
 
     async def hand_back(self, lease: Lease, *, preempted: bool = False) -> bool:
@@ -238,7 +239,8 @@ class JobStore(Protocol):
         ...
 
     async def prolong(self, seconds: float) -> int:
-        """Add so much to every lease, because nobody could renew one while the store was away; how many."""
+        """Let no lease end sooner than so many seconds from now, because nobody could renew one while the store was
+        away; how many were prolonged. Several gateways may do so after the same outage."""
         ...
 
     async def release(self, worker: WorkerId) -> Recovery:
@@ -268,6 +270,11 @@ class JobStore(Protocol):
 
     async def usage(self, tenant: Tenant, *, since: float = 0.0) -> Usage:
         """The tenant's jobs that ended at or after `since` (seconds since the epoch), from the ledger."""
+        ...
+
+    async def oldest_snapshot(self) -> int | None:
+        """How many transactions ago the oldest open one began, where old ones keep the engine from clearing dead rows;
+        None for an engine that has no such worry."""
         ...
 
     async def ping(self) -> None:

@@ -21,7 +21,7 @@ from sluicegate.cli.checks import (
     check_port,
     check_python,
 )
-from sluicegate.settings import BackendSettings, Settings, StorageSettings
+from sluicegate.settings import BackendSettings, Settings, StorageSettings, WorkerSettings
 
 
 def chat_findings(settings: Settings) -> list[Finding]:
@@ -117,6 +117,14 @@ def test_a_store_not_yet_made_is_tried_elsewhere(tmp_path: Path) -> None:
 
     assert finding.verdict == "ok", finding
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pool_to_serve_that_nobody_has_is_a_warning(tmp_path: Path) -> None:
+    settings = Settings(data_dir=str(tmp_path / "data"), worker=WorkerSettings(pools=("default", "defualt")))
+    finding = asyncio.run(check_store(settings))
+
+    assert finding.verdict == "warning"
+    assert finding.message.endswith("worker.pools: no backend and no job has defualt")
 
 
 def test_a_damaged_database_is_a_problem(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Ward:
         self.store = SqliteStore(self.path, self.clock, busy_timeout=0.02)
         blobs = FileBlobStore(folder / "assets", SystemClock())
         signals = SocketSignals(self.path)
-        self.caretaker = Caretaker(self.store, signals, Sweep(self.store, blobs), self.clock)
+        self.caretaker = Caretaker(self.store, signals, Sweep(self.store, blobs), self.clock, lease_seconds=15.0)
 
     async def submit(self, tenant: Tenant, model: str, cost: float, tier: Tier) -> None:
         """A job without pictures."""

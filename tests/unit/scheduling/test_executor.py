@@ -1,7 +1,8 @@
 """The executor: one claim from start to record, whatever the work does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from sluicegate.domain.asset import Picture
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.ids import JobId, WorkerId, new_job_id
-from sluicegate.domain.job import NewJob, Progress
-from sluicegate.errors import BackendFailed, BackendRefused, JobCanceled, LeaseLost, StoreUnavailable
+from sluicegate.domain.job import JobError, Lease, NewJob, Progress
+from sluicegate.errors import BackendFailed, BackendRefused, Conflict, JobCanceled, LeaseLost, StoreUnavailable
 from sluicegate.results.assets import Assets
 from sluicegate.scheduling.executor import Executor
 from sluicegate.scheduling.reins import Reins, Word
+from sluicegate.storage.contracts import JobStore
 from sluicegate.storage.files import FileBlobStore
+from sluicegate.storage.sqlite.store import SqliteStore
 from sluicegate.testing import ManualClock, Script, ScriptedPictures
 
 Play = Callable[[Callable[[Floor], Awaitable[None]]], None]
@@ -46,8 +49,29 @@ async def until_told(_: PictureRequest, report: Report) -> PictureResult:
         await asyncio.sleep(0)
 
 
-async def start(floor: Floor, script: Script, *, timeout: float = 0.2, **more: Any) -> tuple[Executor, Reins]:
-    """A submitted and claimed job, and the executor for it."""
+class HourAhead(SystemClock):
+    """A clock that is an hour fast."""
+
+    def now(self) -> float:
+        """An hour later than it is."""
+        return super().now() + 3600
+
+
+@asynccontextmanager
+async def an_hour_later(floor: Floor) -> AsyncIterator[SqliteStore]:
+    """The floor's store as it is when an hour has passed."""
+    store = SqliteStore(floor.folder / "store.db", HourAhead())
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def start(
+    floor: Floor, script: Script, *, timeout: float = 0.2, store: JobStore | None = None, **more: Any
+) -> tuple[Executor, Reins]:
+    """A submitted and claimed job, and the executor for it, which records its end in `store`."""
     backend = ScriptedPictures(script)
     image = await floor.upload()
     new = NewJob(
@@ -56,8 +80,9 @@ async def start(floor: Floor, script: Script, *, timeout: float = 0.2, **more: A
     await floor.store.submit(new)
     claim = await floor.store.claim(WORKER, ["scripted"], 15)
     assert claim is not None
+    models = {"scripted": backend}
     executor = Executor(
-        floor.store, floor.assets, floor.signals, {"scripted": backend}, SystemClock(), timeout_seconds=timeout
+        store or floor.store, floor.assets, floor.signals, models, SystemClock(), timeout_seconds=timeout
     )
     return executor, Reins(claim)
 
@@ -120,7 +145,8 @@ def test_the_words_of_an_unexpected_exception_stay_in_the_log(on_floor: Play) ->
     ("word", "before", "expected"),
     [
         ("cancel", "cancel", "canceled"),
-        ("expire", "nothing", "expired"),
+        ("expire", "nothing", "queued"),
+        ("expire", "its deadline passes", "expired"),
         ("drain", "nothing", "queued"),
         ("preempt", "nothing", "queued"),
         ("preempt", "cancel", "canceled"),
@@ -131,24 +157,52 @@ def test_the_words_of_an_unexpected_exception_stay_in_the_log(on_floor: Play) ->
 )
 def test_work_that_is_told_to_stop_ends_as_it_was_told(on_floor: Play, word: Word, before: str, expected: str) -> None:
     async def scenario(floor: Floor) -> None:
-        executor, reins = await start(floor, until_told)
-        if before == "cancel":
-            await floor.store.cancel(TENANT, reins.lease.job)
-        reins.pull(word)
-        await executor.execute(reins)
+        async with an_hour_later(floor) as later:
+            store = later if before == "its deadline passes" else floor.store
+            executor, reins = await start(floor, until_told, store=store, deadline_seconds=1800.0)
+            if before == "cancel":
+                await floor.store.cancel(TENANT, reins.lease.job)
+            reins.pull(word)
+            await executor.execute(reins)
         assert (await state(floor, reins.lease.job))[0] == expected
 
     on_floor(scenario)
 
 
-def test_work_past_its_time_is_a_timeout_and_past_its_deadline_expires(on_floor: Play) -> None:
+def test_work_past_its_time_is_a_timeout(on_floor: Play) -> None:
     async def scenario(floor: Floor) -> None:
         executor, reins = await start(floor, until_told, max_attempts=1)
         await executor.execute(reins)
         assert await state(floor, reins.lease.job) == ("failed", "backend_timeout")
-        executor, reins = await start(floor, until_told, deadline_seconds=0.1)
-        await executor.execute(reins)
-        assert (await state(floor, reins.lease.job))[0] == "expired"
+
+    on_floor(scenario)
+
+
+class Defective(SqliteStore):
+    """Cannot record how an attempt ended, and not because it is away."""
+
+    async def stop(self, *_: object, **__: object) -> bool:
+        """Break."""
+        raise RuntimeError("a defect of the store")
+
+    async def fail(self, lease: Lease, error: JobError, *, retry_in: float | None, cost: float = 0.0) -> bool:
+        """Break in another way."""
+        raise Conflict("no such transition")
+
+
+@pytest.mark.parametrize("end", ["fail", "stop", "time out"])
+def test_an_end_that_the_store_cannot_record_leaves_the_job_to_recovery(on_floor: Play, end: str) -> None:
+    async def scenario(floor: Floor) -> None:
+        script = failing(BackendFailed("broke")) if end == "fail" else until_told
+        store = Defective(floor.folder / "store.db", SystemClock())
+        await store.open()
+        executor, reins = await start(floor, script, store=store)
+        if end == "stop":
+            reins.pull("cancel")
+        assert await executor.execute(reins) == "lost"
+        await store.close()
+        assert await state(floor, reins.lease.job) == ("running", None)
+        assert (await floor.store.release(WORKER)).requeued == 1
 
     on_floor(scenario)
 
@@ -258,15 +312,26 @@ def refuse(_: Reins) -> None:
     raise BackendRefused("too small")
 
 
-async def charges(floor: Floor, end: Callable[[Reins], None], *, canceled: bool = False) -> list[float | None]:
+async def charges(
+    floor: Floor, end: Callable[[Reins], None], *, canceled: bool = False, store: JobStore | None = None
+) -> list[float | None]:
     """What a job on a cold model and one on a warm model are charged: 2 s of loading, 3 s of work."""
     clock = ManualClock()
     backend = Paced(clock, load=2.0, work=3.0)
-    executor = Executor(floor.store, floor.assets, floor.signals, {"paced": backend}, clock, timeout_seconds=60)
+    executor = Executor(
+        store or floor.store, floor.assets, floor.signals, {"paced": backend}, clock, timeout_seconds=60
+    )
     charged: list[float | None] = []
     for _ in range(2):
         image = await floor.upload()
-        new = NewJob(id=new_job_id(), tenant=TENANT, model="paced", task="stylize", input={"image": image})
+        new = NewJob(
+            id=new_job_id(),
+            tenant=TENANT,
+            model="paced",
+            task="stylize",
+            input={"image": image},
+            deadline_seconds=1800.0,
+        )
         await floor.store.submit(new)
         claim = await floor.store.claim(WORKER, ["paced"], 15)
         assert claim is not None
@@ -284,7 +349,8 @@ def test_loading_a_model_is_not_charged_and_work_is_whoever_ended_it(on_floor: P
         assert await charges(floor, lambda _: None) == [3.0, 3.0]
         assert await charges(floor, refuse) == [3.0, 3.0]
         assert await charges(floor, lambda reins: reins.pull("cancel"), canceled=True) == [3.0, 3.0]
-        assert await charges(floor, lambda reins: reins.pull("expire")) == [3.0, 3.0]
+        async with an_hour_later(floor) as later:
+            assert await charges(floor, lambda reins: reins.pull("expire"), store=later) == [3.0, 3.0]
 
     on_floor(scenario)
 

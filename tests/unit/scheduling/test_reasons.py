@@ -15,7 +15,7 @@ from sluicegate.storage.sqlite.store import SqliteStore
 from sluicegate.testing import ManualClock
 
 ANNA, WORKER = Tenant("anna"), WorkerId("w")
-NOBODY = 'no live worker serves the pool "default"; start one: sluicegate work'
+NOBODY = 'no live worker serves the pool "default"; start one: sluicegate work --pool default'
 Scene = Callable[[SqliteStore, ManualClock, Reasons], Awaitable[None]]
 
 

@@ -73,7 +73,7 @@ def job(**changes: Any) -> Job:
 
 def test_work_that_has_no_live_worker_says_which_pool_to_serve() -> None:
     seen = waits(standing(), workers=(), held=())
-    assert seen.of_job(job()) == 'no live worker serves the pool "default"; start one: sluicegate work'
+    assert seen.of_job(job()) == 'no live worker serves the pool "default"; start one: sluicegate work --pool default'
     assert seen.of_job(job(pool="gpu")) == 'no live worker serves the pool "gpu"; start one: sluicegate work --pool gpu'
 
 

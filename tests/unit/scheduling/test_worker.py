@@ -11,7 +11,7 @@ from tests.unit.scheduling.conftest import TENANT, Floor
 
 from sluicegate.backends.backend import PictureRequest, PictureResult, Report
 from sluicegate.domain.asset import Picture
-from sluicegate.domain.clock import SystemClock
+from sluicegate.domain.clock import Clock, SystemClock
 from sluicegate.domain.fairness import Tier
 from sluicegate.domain.ids import new_job_id, new_worker_id
 from sluicegate.domain.job import Job, JobState, Lease, NewJob, Progress
@@ -20,7 +20,7 @@ from sluicegate.results.assets import Assets
 from sluicegate.results.sweep import Sweep
 from sluicegate.scheduling.caretaker import Caretaker
 from sluicegate.scheduling.executor import Executor
-from sluicegate.scheduling.worker import Worker
+from sluicegate.scheduling.worker import HANG_SECONDS, Worker
 from sluicegate.settings import WorkerSettings
 from sluicegate.storage.sqlite.store import SqliteStore
 from sluicegate.testing import Script, ScriptedPictures
@@ -34,9 +34,33 @@ def another(floor: Floor) -> SqliteStore:
     return SqliteStore(floor.folder / "store.db", SystemClock(), busy_timeout=0.02)
 
 
-def build(floor: Floor, script: Script, *, timeout: float = 60, store: SqliteStore | None = None) -> Worker:
+class Erring(SystemClock):
+    """A worker's clock that is an hour fast, and whose machine may have slept."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+
+    def now(self) -> float:
+        """An hour later than the store has it."""
+        return super().now() + 3600
+
+    def monotonic(self) -> float:
+        """Sleep included."""
+        return super().monotonic() + self.slept
+
+
+def build(
+    floor: Floor,
+    script: Script,
+    *,
+    timeout: float = 60,
+    store: SqliteStore | None = None,
+    clock: Clock | None = None,
+    settings: WorkerSettings = SETTINGS,
+    on_hang: Callable[[], None] | None = None,
+) -> Worker:
     backend = ScriptedPictures(script)
-    clock = SystemClock()
+    clock = clock or SystemClock()
     models = {"scripted": backend}
     store = store or floor.store
     assets = Assets(store, floor.blobs, clock, max_pixels=1_000_000)
@@ -48,12 +72,15 @@ def build(floor: Floor, script: Script, *, timeout: float = 60, store: SqliteSto
         signals=floor.signals,
         executor=executor,
         backends=[backend],
-        settings=SETTINGS,
+        settings=settings,
         clock=clock,
+        on_hang=on_hang,
     )
 
 
-async def submit(floor: Floor, *, pool: str = "default", preemptible: bool = False) -> Job:
+async def submit(
+    floor: Floor, *, pool: str = "default", preemptible: bool = False, deadline: float | None = None
+) -> Job:
     new = NewJob(
         id=new_job_id(),
         tenant=TENANT,
@@ -62,6 +89,7 @@ async def submit(floor: Floor, *, pool: str = "default", preemptible: bool = Fal
         model="scripted",
         task="stylize",
         input={"image": await floor.upload()},
+        deadline_seconds=deadline,
     )
     submission = await floor.store.submit(new)
     floor.signals.notify("jobs")
@@ -120,13 +148,59 @@ def test_a_running_job_that_is_withdrawn_stops(on_floor: Play) -> None:
     on_floor(scenario)
 
 
+def test_a_worker_whose_clock_is_fast_lets_a_job_that_is_in_time_end(on_floor: Play) -> None:
+    may_end, hung = asyncio.Event(), threading.Event()
+
+    async def on_cue(request: PictureRequest, report: Report) -> PictureResult:
+        while not may_end.is_set():
+            report(Progress(value=0.1))
+            await asyncio.sleep(0)
+        return await quick(request, report)
+
+    async def beaten(floor: Floor, times: int) -> None:
+        seen: set[float] = set()
+        while len(seen) <= times:
+            seen.update(info.seen_at for info in await floor.store.workers(seen_within=60))
+            await asyncio.sleep(0.01)
+
+    async def scenario(floor: Floor) -> None:
+        clock, patient = Erring(), WorkerSettings(lease_seconds=600, heartbeat_seconds=0.05)
+        worker = build(floor, on_cue, clock=clock, settings=patient, on_hang=hung.set)
+        running = asyncio.create_task(worker.run())
+        job = await submit(floor, deadline=1800.0)
+        await reached(floor, job, "running")
+        clock.slept = HANG_SECONDS + 1
+        await beaten(floor, 2)
+        assert not hung.is_set()
+        may_end.set()
+        assert (await reached(floor, job, "succeeded", "expired", "queued")).state == "succeeded"
+        await ended(worker, running)
+
+    on_floor(scenario)
+
+
+def test_a_running_job_past_its_deadline_expires(on_floor: Play) -> None:
+    async def scenario(floor: Floor) -> None:
+        worker = build(floor, until_told)
+        running = asyncio.create_task(worker.run())
+        job = await submit(floor, deadline=1.0)
+        found = await reached(floor, job, "expired")
+        assert found.error is not None
+        assert found.error.code == "deadline_exceeded"
+        await ended(worker, running)
+
+    on_floor(scenario)
+
+
 def test_a_long_job_keeps_its_lease(on_floor: Play) -> None:
     async def scenario(floor: Floor) -> None:
         worker = build(floor, until_told)
         running = asyncio.create_task(worker.run())
         job = await submit(floor)
         await reached(floor, job, "running")
-        caretaker = Caretaker(floor.store, floor.signals, Sweep(floor.store, floor.blobs), SystemClock())
+        caretaker = Caretaker(
+            floor.store, floor.signals, Sweep(floor.store, floor.blobs), SystemClock(), lease_seconds=15.0
+        )
         clock = SystemClock()
         until = clock.monotonic() + 2 * SETTINGS.lease_seconds
         while clock.monotonic() < until:

@@ -109,12 +109,15 @@ class OperationDoor:
         """Every metric; the gauges of the store are left out while it does not answer."""
         snapshot = self._metrics.snapshot
         try:
-            counts, view, workers = await asyncio.gather(
-                self._store.counts(), self._store.queue(), self._store.workers(seen_within=WORKER_SEEN_SECONDS)
+            counts, view, workers, snapshot.oldest_snapshot = await asyncio.gather(
+                self._store.counts(),
+                self._store.queue(),
+                self._store.workers(seen_within=WORKER_SEEN_SECONDS),
+                self._store.oldest_snapshot(),
             )
             snapshot.queue = queue_gauges(counts, view, workers).filled(self._tiers)
         except StoreUnavailable:
-            snapshot.queue = QueueGauges()
+            snapshot.queue, snapshot.oldest_snapshot = QueueGauges(), None
         snapshot.limits = {
             (backend.name, card.id): backend.max_concurrency
             for backend in self._fleet.backends

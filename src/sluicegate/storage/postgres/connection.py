@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import asyncpg
 import msgspec
 
 from sluicegate.errors import SluicegateError, StoreUnavailable
+from sluicegate.settings import without_password
 
 SCHEMA = "sluicegate"
 """Where every table and function stands; other schemas of the database are left alone."""
@@ -44,9 +45,12 @@ class Database(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> str:
         """The address without user and password."""
-        parts = urlsplit(self.url)
-        host = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["localhost"])[0]
-        return f"{host}/{parts.path.strip('/')}"
+        address, _, query = without_password(self.url).partition("://")[2].partition("#")[0].partition("?")
+        host, _, name = address.rpartition("@")[2].partition("/")
+        return f"{host or parse_qs(query).get('host', ['localhost'])[0]}/{name.strip('/')}"
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown})"
 
     @property
     def answer_seconds(self) -> float:

@@ -44,13 +44,6 @@ Part = TypeVar("Part")
 _AFTER_EVERY_ID = "~"
 
 
-class OldestSnapshot(msgspec.Struct, frozen=True):
-    """How far back the database's oldest open transaction reaches: dead rows younger than it cannot be cleared."""
-
-    transactions: int
-    seconds: float
-
-
 class PostgresStore:
     """Jobs, workers and assets in the schema `sluicegate` of a PostgreSQL database, for every process on any machine.
 
@@ -207,7 +200,7 @@ class PostgresStore:
         return await self._in_batches(operations.release(worker))
 
     async def prolong(self, seconds: float) -> int:
-        """Add to every lease; how many."""
+        """Let no lease end sooner than so many seconds from now; how many were prolonged."""
         return await self._schedule.run(operations.prolong(seconds))
 
     async def events(self, job: JobId, after: int) -> Sequence[JobEvent]:
@@ -244,11 +237,10 @@ class PostgresStore:
         row = await self._read.first("ledger_usage", tenant, since)
         return Usage(row["jobs"], row["cost"]) if row is not None else Usage(0, 0.0)
 
-    async def oldest_snapshot(self) -> OldestSnapshot:
-        """How far back the oldest open transaction reaches, for a metric: while it stands, dead rows pile up."""
+    async def oldest_snapshot(self) -> int | None:
+        """How many transactions ago the oldest open one began: while it stands, dead rows since then pile up."""
         row = await self._read.first("oldest_snapshot")
-        assert row is not None, "an aggregate gives a row"
-        return OldestSnapshot(row["transactions"], row["seconds"])
+        return row["transactions"] if row is not None else None
 
     async def enlist(self, worker: WorkerInfo) -> None:
         """Add or refresh a worker."""
@@ -294,7 +286,7 @@ class PostgresStore:
             raise
 
     async def _forgo(self, search: "asyncio.Future[operations.Search]") -> None:
-        with contextlib.suppress(StoreUnavailable):  # the lease will expire
+        with contextlib.suppress(Exception):  # the lease will expire
             found = await search
             if found.claim is not None:
                 await self.hand_back(found.claim.lease)

@@ -34,7 +34,7 @@ def recover(session: Session) -> Recovery:
     for row in session.all("retries_due", limit=BATCH):
         promote(session, row)
         fates.append("promoted")
-    session.change("idempotency_prune", before=session.now - IDEMPOTENCY_SECONDS)
+    session.change("idempotency_prune", before=session.now - IDEMPOTENCY_SECONDS, limit=5 * BATCH)
     session.change("workers_prune", before=session.now - MEMORY_SECONDS)
     session.change("tenants_prune", before=session.now - MEMORY_SECONDS)
     return _tally(fates)

@@ -12,6 +12,7 @@ import msgspec
 from sluicegate.domain.fairness import MOST_PREEMPTIONS, calibrated
 from sluicegate.domain.ids import JobId, WorkerId
 from sluicegate.domain.job import Claim, JobError, Lease, Output, Preview, Progress, Verdict
+from sluicegate.errors import Conflict
 from sluicegate.storage.contracts import Success
 from sluicegate.storage.rows import to_json
 from sluicegate.storage.sqlite.fair_queue import charge, choose, holder_of, keep, tick
@@ -209,14 +210,19 @@ def withdraw(session: Session, row: sqlite3.Row, error: JobError | None = None, 
 
 
 def stop(session: Session, lease: Lease, word: Literal["cancel", "expire"], cost: float) -> bool:
-    """End work that was stopped on the store's word. A withdrawal that came after the deadline wins."""
+    """End work that was stopped on the store's word. A withdrawal that came after the deadline wins.
+
+    Raises `Conflict` when the store would not say so: the job was not withdrawn, or its deadline has not passed.
+    """
     row = held(session, lease)
     if row is None:
         return False
     if word == "cancel" or row["state"] == "canceling":
         withdraw(session, row, cost=cost)
-    else:
+    elif is_late(session, row):
         expire_held(session, row, "expired", cost=cost)
+    else:
+        raise Conflict(f'job "{lease.job}" is {row["state"]}, and its deadline has not passed; look at it again')
     return True
 
 

@@ -162,8 +162,8 @@ class SqliteStore:
         return await self._in_batches(lambda session: caretaking.release(session, worker))
 
     async def prolong(self, seconds: float) -> int:
-        """Add to every lease; how many."""
-        return await self._write(lambda session: session.change("leases_prolong", seconds=seconds))
+        """Let no lease end sooner than so many seconds from now; how many were prolonged."""
+        return await self._write(lambda session: session.change("leases_prolong", until=session.now + seconds))
 
     async def events(self, job: JobId, after: int) -> Sequence[JobEvent]:
         """The job's events after a sequence number."""
@@ -188,6 +188,10 @@ class SqliteStore:
     async def usage(self, tenant: Tenant, *, since: float = 0.0) -> Usage:
         """What the tenant's jobs that ended since came to."""
         return await self._read(lambda session: reading.usage(session, tenant, since))
+
+    async def oldest_snapshot(self) -> int | None:
+        """None: SQLite's log is copied back as soon as readers are through."""
+        return None
 
     async def enlist(self, worker: WorkerInfo) -> None:
         """Add or refresh a worker."""
@@ -233,7 +237,7 @@ class SqliteStore:
             raise
 
     async def _forgo(self, search: "asyncio.Future[leasing.Search]") -> None:
-        with contextlib.suppress(StoreUnavailable):  # the lease will expire
+        with contextlib.suppress(Exception):  # the lease will expire
             found = await search
             if found.claim is not None:
                 await self.hand_back(found.claim.lease)

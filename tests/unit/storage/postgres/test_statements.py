@@ -136,7 +136,8 @@ async def do_everything(store: PostgresStore) -> None:
     assert (await store.cancel(held[4].job.tenant, held[4].job.id)).state == "canceling"
     assert await store.stop(leases[4], "cancel")
     assert (await store.cancel(Tenant("t0"), JobId("job_003000"))).state == "canceled"
-    await store.prolong(-1_000.0)
+    await store.prolong(1.0)
+    await store.heartbeat(WORKER, [claim.lease for claim in held], -1_000.0)
     recovered = await store.recover()
     assert (recovered.requeued, recovered.expired, recovered.promoted) == (3, 1, 1)
     await store.claim(WORKER, MODELS, 600.0)
@@ -192,6 +193,6 @@ def test_whatever_the_statistics_are_the_queue_is_walked_by_its_indexes(
     assert read_by("ORDER BY job.due_at") == {"job_due"}
     assert read_by("ORDER BY job.deadline_at") == {"job_deadline"}
     for statement, reads in plans.items():
-        if "LIMIT 256" in statement or "LIMIT 1000" in statement:
+        if "lane" in statement and ("LIMIT 256" in statement or "LIMIT 1000" in statement):
             assert reads == {"lane_pkey", "job_queue"}
     postgres.drop(database)

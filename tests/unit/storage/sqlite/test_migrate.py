@@ -151,3 +151,23 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
 def test_a_path_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         migrate(tmp_path, load_migrations(), timeout=0.1)
+
+
+def test_a_process_of_the_version_before_is_refused_after_the_migration(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    migrate(path, load_migrations()[:2], timeout=1.0)
+    older = sqlite3.connect(path)
+    held = {"started_at": 7.0, "worker": "w", "lease_until": 20.0, "attempt": 1, "fence": 1}
+    insert_job(older, "1", "running", "a", **held)
+    insert_job(older, "2", "queued", "a")
+    older.commit()
+    migrate(path, load_migrations(), timeout=1.0)
+
+    with pytest.raises(sqlite3.IntegrityError, match="restart this process"):
+        insert_job(older, "3", "queued", "a")
+    for name, to in (("1", "succeeded"), ("1", "queued"), ("2", "running"), ("2", "canceled")):
+        lease = 20.0 if to == "running" else None
+        with pytest.raises(sqlite3.IntegrityError, match="restart this process"):
+            older.execute("UPDATE job SET state = ?, lease_until = ? WHERE id = ?", (to, lease, f"job_{name}"))
+    older.execute("UPDATE job SET lease_until = 30.0 WHERE id = 'job_1'")
+    older.close()

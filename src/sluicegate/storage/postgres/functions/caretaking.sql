@@ -95,13 +95,16 @@ BEGIN
         PERFORM promote(one, moment);
         fates := fates || 'promoted'::text;
     END LOOP;
-    DELETE FROM idempotency WHERE idempotency.created_at <= before;
+    DELETE FROM idempotency WHERE (idempotency.tenant, idempotency.key) IN (
+        SELECT aged.tenant, aged.key FROM idempotency AS aged WHERE aged.created_at <= before
+        ORDER BY aged.created_at LIMIT 1000
+    );
     DELETE FROM worker WHERE worker.seen_at < before;
     PERFORM forget_tenants(moment, before);
     RETURN to_json(fates);
 END $$;
 
--- Once an hour, forget tenants that have had nothing for long and would come back level with the others anyway.
+-- Once an hour, forget tenants that have had nothing for long.
 CREATE FUNCTION forget_tenants(moment double precision, before double precision) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE meta SET value = moment::text
@@ -109,7 +112,7 @@ BEGIN
     IF FOUND THEN
         DELETE FROM tenant USING pool
         WHERE pool.pool = tenant.pool AND tenant.queued = 0 AND tenant.delayed = 0 AND tenant.running = 0
-            AND tenant.since < before AND tenant.vtime <= pool.vtime;
+            AND tenant.since < before;
     END IF;
 END $$;
 
@@ -130,14 +133,14 @@ BEGIN
     RETURN to_json(fates);
 END $$;
 
--- Add to every lease; how many.
+-- Let no lease end before a moment.
 CREATE FUNCTION prolong(operation jsonb, moment double precision) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
+    until double precision := moment + (operation->>'seconds')::double precision;
     touched integer;
 BEGIN
     PERFORM 1 FROM job WHERE job.state IN ('running', 'canceling') ORDER BY job.id || '' FOR NO KEY UPDATE;
-    UPDATE job SET lease_until = job.lease_until + (operation->>'seconds')::double precision
-    WHERE job.state IN ('running', 'canceling');
+    UPDATE job SET lease_until = until WHERE job.state IN ('running', 'canceling') AND job.lease_until < until;
     GET DIAGNOSTICS touched = ROW_COUNT;
     RETURN to_json(touched);
 END $$;

@@ -155,8 +155,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'SG004', MESSAGE = format(
             'job "%s" is %s, from where it cannot become canceled; look at it again', stopped.id, stopped.state
         );
-    ELSE
+    ELSIF stopped.deadline_at <= moment THEN
         PERFORM expire_held(stopped, 'expired', actual, moment);
+    ELSE
+        RAISE EXCEPTION USING ERRCODE = 'SG004', MESSAGE = format(
+            'job "%s" is %s, and its deadline has not passed; look at it again', stopped.id, stopped.state
+        );
     END IF;
     RETURN 'true'::json;
 END $$;

@@ -2,8 +2,6 @@
 -- Virtual times are reference seconds divided by a tenant's weight. See scheduling/fairness.py for the rule.
 
 DROP INDEX job_queue;
--- A list of one model's jobs walks job_tenant_state: every index is written three times in a job's life.
-DROP INDEX job_tenant_model_state;
 
 ALTER TABLE job ADD COLUMN pool text COLLATE "C" NOT NULL DEFAULT 'default';
 ALTER TABLE job ADD COLUMN tier text COLLATE "C" NOT NULL DEFAULT 'free';

@@ -6,7 +6,6 @@ DROP TRIGGER job_moves;
 DROP TABLE queue_count;
 DROP INDEX job_queue;
 DROP INDEX job_tenant;
-DROP INDEX job_tenant_model_state;
 DROP INDEX job_lease;
 DROP INDEX job_worker;
 DROP INDEX job_due;
@@ -24,6 +23,19 @@ ALTER TABLE job ADD COLUMN charged REAL;
 ALTER TABLE job ADD COLUMN claimed_at REAL;
 ALTER TABLE job ADD COLUMN preempting INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN preemptions INTEGER NOT NULL DEFAULT 0;
+
+-- How often the job changed state. A process of an older version that is still running counts nothing, and is refused:
+-- it knows neither lanes nor the ledger, and what it wrote would be lost or never charged.
+ALTER TABLE job ADD COLUMN moves INTEGER NOT NULL DEFAULT -1;
+UPDATE job SET moves = 0;
+CREATE TRIGGER job_comes_from_an_older_version BEFORE INSERT ON job WHEN NEW.moves < 0
+BEGIN
+    SELECT raise(ABORT, 'a newer Sluicegate has migrated this database: restart this process with the newer version');
+END;
+CREATE TRIGGER job_is_moved_by_an_older_version BEFORE UPDATE OF state ON job WHEN NEW.moves = OLD.moves
+BEGIN
+    SELECT raise(ABORT, 'a newer Sluicegate has migrated this database: restart this process with the newer version');
+END;
 
 CREATE INDEX job_queue ON job (pool, tenant, model, priority DESC, id) WHERE state = 'queued';
 CREATE INDEX job_lease ON job (lease_until, id) WHERE state IN ('running', 'canceling');

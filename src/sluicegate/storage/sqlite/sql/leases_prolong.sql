@@ -1,2 +1,2 @@
--- Add to every lease.
-UPDATE job SET lease_until = lease_until + :seconds WHERE state IN ('running', 'canceling');
+-- Let no lease end before a moment.
+UPDATE job SET lease_until = :until WHERE state IN ('running', 'canceling') AND lease_until < :until;
