@@ -1,6 +1,6 @@
 """The speed of the queue: submissions and claims a second, claims from a deep queue, and the start of work.
 
-    make bench                                         everything (about half an hour)
+    make bench                                         everything (about twenty minutes)
     python -m bench.queue --quick                      a minute or two, rough
     python -m bench.queue --engine sqlite              without PostgreSQL and the peers
     python -m bench.queue --part depth                 one part alone; may be repeated
@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Part = Literal["throughput", "depth", "latency"]
 PARTS: tuple[Part, ...] = ("throughput", "depth", "latency")
 ENGINES = ("sqlite", "postgresql")
-FULL = Plan(callers=(1, 4, 16, 100), rounds=5, seconds=2.0)
+FULL = Plan(callers=(1, 4, 16, 100), rounds=3, seconds=2.0)
 QUICK = Plan(callers=(1, 16), rounds=1, seconds=0.5)
 DEPTHS = (Depth(jobs=1_000), Depth(jobs=100_000), Depth(jobs=100_000, lanes=20), Depth(jobs=1_000_000))
 QUICK_DEPTHS = (Depth(jobs=1_000), Depth(jobs=20_000))
