@@ -209,7 +209,12 @@ class AuditedQueue(FairQueue):
         hot = set(models) & set(loaded)
         warm = {name for name in served if any(self.books[name].lanes.get(model) for model in hot)}
         keys = {
-            name: (self.books[name].tag + (0.0 if name in warm else self.policy.swap_penalty), name not in warm, name)
+            name: (
+                self.books[name].tag + (0.0 if name in warm else self.policy.swap_penalty),
+                name not in warm,
+                self.books[name].tag,
+                name,
+            )
             for name in served
         }
         oldest = min((self.books[name].since, name) for name in served)

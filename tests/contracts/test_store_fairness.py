@@ -117,6 +117,19 @@ def test_only_what_the_worker_serves_is_handed_out(play: Play) -> None:
     play(scenario)
 
 
+def test_tags_that_differ_by_a_rounding_error_are_no_tie(play: Play) -> None:
+    async def scenario(store: Store) -> None:
+        await submit(store, ANNA, 2, cost=0.1 + 1.0 - 1.0)
+        await submit(store, BERT, 2, cost=0.1, model="b")
+        assert await order(store, 2) == "ab"
+        anna, bert = await standing(store, ANNA), await standing(store, BERT)
+        assert anna.vtime > bert.vtime, "by less than what a sum with Δ can show"
+        assert anna.vtime + 20.0 == bert.vtime + 20.0
+        assert await order(store, 2) == "ba"
+
+    play(scenario)
+
+
 def test_pools_have_clocks_of_their_own(play: Play) -> None:
     async def scenario(store: Store) -> None:
         await submit(store, ANNA, 3)

@@ -161,12 +161,13 @@ class FairQueue:
 
     def _foremost(self, models: Collection[str], loaded: Collection[str]) -> str | None:
         """The tenant whose turn it is."""
-        keys: list[tuple[float, int, str]] = []
+        keys: list[tuple[float, int, float, str]] = []
         for name in self._served(models):
             account = self.accounts[name]
             cold = not any(model in loaded and model in models for model in account.lanes)
-            keys.append((account.vtime + (self.policy.swap_penalty if cold else 0.0), int(cold), name))
-        return min(keys)[2] if keys else None
+            placed = account.vtime + (self.policy.swap_penalty if cold else 0.0)
+            keys.append((placed, int(cold), account.vtime, name))  # the tag itself: a sum may be rounded to a tie
+        return min(keys)[3] if keys else None
 
     def _served(self, models: Collection[str]) -> Iterator[str]:
         """The ready tenants that have something for the models."""

@@ -130,7 +130,7 @@ class _Pool:
     def _next_for(self, worker: WorkerInfo, *, besides: Tenant) -> TenantStanding | None:
         """Whom the fair order would serve next on this worker, one tenant left out."""
         loaded = frozenset(worker.loaded).intersection(worker.models)
-        best: tuple[float, bool, Tenant] | None = None
+        best: tuple[float, bool, float, Tenant] | None = None
         found: TenantStanding | None = None
         for standing in (it for it in self._ready if it.tenant != besides):
             if best is not None and standing.vtime > best[0]:
@@ -139,7 +139,7 @@ class _Pool:
             if not models:
                 continue
             cold = not models & loaded
-            key = (standing.vtime + self._policy.swap_penalty * cold, cold, standing.tenant)
+            key = (standing.vtime + self._policy.swap_penalty * cold, cold, standing.vtime, standing.tenant)
             if best is None or key < best:
                 best, found = key, standing
         return found

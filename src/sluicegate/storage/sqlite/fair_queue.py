@@ -202,12 +202,12 @@ def _starving(session: Session, pool: str, models: str) -> Tenant | None:
 
 
 def _foremost(session: Session, pool: str, models: str, hot: frozenset[str]) -> Tenant | None:
-    keys: list[tuple[float, int, str]] = []
+    keys: list[tuple[float, int, float, str]] = []
     for row in session.all("lane_foremost", pool=pool, models=models):
-        keys.append((row["vtime"] + session.policy.swap_penalty, 1, row["tenant"]))
+        keys.append((row["vtime"] + session.policy.swap_penalty, 1, row["vtime"], row["tenant"]))
         if row["model"] in hot:
-            keys.append((row["vtime"], 0, row["tenant"]))
-    return Tenant(min(keys)[2]) if keys else None
+            keys.append((row["vtime"], 0, row["vtime"], row["tenant"]))
+    return Tenant(min(keys)[3]) if keys else None
 
 
 def _best(session: Session, pool: str, tenant: Tenant, models: Sequence[str], hot: frozenset[str]) -> str:

@@ -28,7 +28,8 @@ BEGIN
         WHERE lane.pool = named_pool AND lane.model = served.model AND lane.ready > 0
         ORDER BY lane.vtime, lane.tenant LIMIT 1
     ) AS first
-    ORDER BY CASE WHEN served.cold THEN first.vtime + swap_penalty ELSE first.vtime END, served.cold, first.tenant
+    ORDER BY
+        CASE WHEN served.cold THEN first.vtime + swap_penalty ELSE first.vtime END, served.cold, first.vtime, first.tenant
     LIMIT 1;
     RETURN who;
 END $$;
