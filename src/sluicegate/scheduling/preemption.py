@@ -24,11 +24,8 @@ from collections.abc import Sequence
 
 from sluicegate.domain.fairness import LEAST_COST, MOST_PREEMPTIONS, Policy
 from sluicegate.domain.ids import Tenant, WorkerId
-from sluicegate.scheduling.waiting import at_its_cap, remaining_seconds
+from sluicegate.scheduling.waiting import LEAST_PROGRESS, at_its_cap, remaining_seconds
 from sluicegate.storage.contracts import QueueView, RunningJob, TenantStanding, WorkerInfo
-
-_LEAST_PROGRESS = 0.02
-"""Below this, reported progress says nothing yet."""
 
 
 def victims(view: QueueView, workers: Sequence[WorkerInfo], policy: Policy) -> list[RunningJob]:
@@ -41,7 +38,7 @@ def victims(view: QueueView, workers: Sequence[WorkerInfo], policy: Policy) -> l
 
 def share_done(job: RunningJob, at: float) -> float:
     """How far a job is, from 0 to 1: as it reports, or by time and estimated cost while it reports nothing."""
-    if job.progress >= _LEAST_PROGRESS:
+    if job.progress >= LEAST_PROGRESS:
         return job.progress
     return min(1.0, max(0.0, at - job.claimed_at) / max(job.cost, LEAST_COST))
 
@@ -97,7 +94,7 @@ class _Pool:
     def _free_soon(self, job: RunningJob | None) -> bool:
         if job is None or job.preempting or job.state != "running":
             return True
-        if job.progress < _LEAST_PROGRESS and self._at - job.claimed_at > job.cost:
+        if job.progress < LEAST_PROGRESS and self._at - job.claimed_at > job.cost:
             return False  # it overruns its estimate and reports nothing: nobody knows
         return remaining_seconds(job, self._at) <= self._policy.preempt_wait
 

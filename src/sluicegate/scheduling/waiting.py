@@ -21,7 +21,7 @@ WORKER_SEEN_SECONDS = 15.0
 """A worker that was silent for longer does not count as live."""
 COUNTED_AHEAD = 1_000
 """So many of a tenant's own jobs are counted at most; see `Job.jobs_ahead`."""
-_LEAST_PROGRESS = 0.02
+LEAST_PROGRESS = 0.02
 """Below this a job's progress says too little about its speed."""
 
 _Key = tuple[float, bool, Tenant]
@@ -31,7 +31,7 @@ _Key = tuple[float, bool, Tenant]
 def remaining_seconds(running: RunningJob, at: float) -> float:
     """How long a running job is expected to go on: by its own speed so far, else by its estimated cost."""
     elapsed = max(0.0, at - running.claimed_at)
-    if running.progress >= _LEAST_PROGRESS:
+    if running.progress >= LEAST_PROGRESS:
         return elapsed * max(0.0, 1.0 - running.progress) / running.progress
     return max(0.0, running.cost - elapsed)
 

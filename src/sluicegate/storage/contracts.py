@@ -32,6 +32,9 @@ from sluicegate.domain.job import (
     Verdict,
 )
 
+QUEUE_FULL_SECONDS = 5.0
+"""When a tenant whose queue is full may try again, for whoever has no better guess."""
+
 
 class JobQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs to list, newest first. `cursor` is the id of the last job already seen."""

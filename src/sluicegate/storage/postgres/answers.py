@@ -14,6 +14,7 @@ from sluicegate.errors import (
     UnknownAsset,
     UnknownJob,
 )
+from sluicegate.storage.contracts import QUEUE_FULL_SECONDS
 from sluicegate.storage.rows import job_of
 
 _REFUSALS: Mapping[str, type[SluicegateError]] = {
@@ -23,7 +24,6 @@ _REFUSALS: Mapping[str, type[SluicegateError]] = {
     "SG004": Conflict,
 }
 _QUEUE_FULL = "SG005"
-_QUEUE_FULL_SECONDS = 5.0
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Refusal(msgspec.Struct, frozen=True):
     def error(self) -> SluicegateError:
         """The error that the caller gets."""
         if self.state == _QUEUE_FULL:
-            return QueueFull(self.message, retry_after=_QUEUE_FULL_SECONDS)
+            return QueueFull(self.message, retry_after=QUEUE_FULL_SECONDS)
         kind = _REFUSALS.get(self.state)
         if kind is None and self.state.startswith("23"):
             return Conflict(f"not stored: {self.message}. {self.detail} Use a new id, and max_attempts >= 1")

@@ -37,6 +37,7 @@ from sluicegate.errors import InvalidInput, UnknownJob
 from sluicegate.storage.contracts import Success, WorkerInfo
 from sluicegate.storage.postgres.answers import JobRow, Shown
 from sluicegate.storage.rows import job_of, to_json
+from sluicegate.storage.searches import Search
 
 Result = TypeVar("Result")
 
@@ -56,13 +57,6 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True):
     decode: Callable[[msgspec.Raw], Result]
     alone: bool = False
     held: Sequence[JobId] = ()
-
-
-class Search(msgspec.Struct, frozen=True):
-    """What a claim found, and whether jobs may be left that it did not come to look at."""
-
-    claim: Claim | None
-    unfinished: bool = False
 
 
 _SHOWN = msgspec.json.Decoder(Shown)

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 import asyncpg
 
 from sluicegate.storage.contracts import Topic
+from sluicegate.storage.hints import TOPICS, Hints
 from sluicegate.storage.postgres.connection import Database, Link
-from sluicegate.storage.postgres.hints import TOPICS, Hints
 
 CHANNEL = "sluicegate"
 PING_SECONDS = 15.0

@@ -1,11 +1,7 @@
 """`Store` on a PostgreSQL database."""
 
-import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
-
-import msgspec
 
 from sluicegate.domain.asset import Asset
 from sluicegate.domain.clock import Clock
@@ -34,10 +30,10 @@ from sluicegate.storage.postgres import operations
 from sluicegate.storage.postgres.connection import CONNECT_SECONDS, Database
 from sluicegate.storage.postgres.lane import Lane
 from sluicegate.storage.postgres.migrate import migrate
-from sluicegate.storage.postgres.operations import Operation
 from sluicegate.storage.postgres.readers import Readers
 from sluicegate.storage.postgres.statements import load_functions, load_migrations
 from sluicegate.storage.rows import asset_of, attempt_of, event_of, job_of, running_of, standing_of, worker_of
+from sluicegate.storage.searches import carry_through, in_batches
 
 Part = TypeVar("Part")
 
@@ -145,7 +141,7 @@ class PostgresStore:
         """Hand the next runnable job to the worker. A claim whose caller is cancelled meanwhile is handed back."""
         wanted = operations.claim(worker, models, lease_seconds, pools=pools, loaded=loaded, policy=self._policy)
         while True:
-            found = await self._search(wanted)
+            found = await carry_through(self._schedule.run(wanted), self.hand_back)
             if not found.unfinished:
                 return found.claim
 
@@ -193,11 +189,11 @@ class PostgresStore:
 
     async def recover(self) -> Recovery:
         """One caretaker's round, in transactions of bounded length."""
-        return await self._in_batches(operations.recover())
+        return await in_batches(lambda: self._schedule.run(operations.recover()), operations.BATCH)
 
     async def release(self, worker: WorkerId) -> Recovery:
         """Take back a dead worker's jobs and forget the worker."""
-        return await self._in_batches(operations.release(worker))
+        return await in_batches(lambda: self._schedule.run(operations.release(worker)), operations.BATCH)
 
     async def prolong(self, seconds: float) -> int:
         """Let no lease end sooner than so many seconds from now; how many were prolonged."""
@@ -275,31 +271,6 @@ class PostgresStore:
 
     def _now(self) -> float | None:
         return self._clock.now() if self._clock is not None else None
-
-    async def _search(self, wanted: Operation[operations.Search]) -> operations.Search:
-        """Run a claim to its end; when nobody waits for it any more, return the job to the queue."""
-        search = asyncio.ensure_future(self._schedule.run(wanted))
-        try:
-            return await asyncio.shield(search)
-        except asyncio.CancelledError:
-            await self._forgo(search)
-            raise
-
-    async def _forgo(self, search: "asyncio.Future[operations.Search]") -> None:
-        with contextlib.suppress(Exception):  # the lease will expire
-            found = await search
-            if found.claim is not None:
-                await self.hand_back(found.claim.lease)
-
-    async def _in_batches(self, batch: Operation[Recovery]) -> Recovery:
-        done = Recovery()
-        while True:
-            part = await self._schedule.run(batch)
-            done = Recovery(
-                **{field: getattr(done, field) + getattr(part, field) for field in msgspec.structs.asdict(part)}
-            )
-            if part.total < operations.BATCH:
-                return done
 
     @property
     def _schedule(self) -> Lane:

@@ -15,6 +15,7 @@ from sluicegate.domain.job import Claim, JobError, Lease, Output, Preview, Progr
 from sluicegate.errors import Conflict
 from sluicegate.storage.contracts import Success
 from sluicegate.storage.rows import to_json
+from sluicegate.storage.searches import Search
 from sluicegate.storage.sqlite.fair_queue import charge, choose, holder_of, keep, tick
 from sluicegate.storage.sqlite.reading import full_job, is_late, job_row, verdict
 from sluicegate.storage.sqlite.registers import add_asset
@@ -23,13 +24,6 @@ from sluicegate.storage.sqlite.transitions import append_event, end_attempt, end
 
 CLAIM_BUDGET = 100
 """Most late jobs that one claim's transaction expires."""
-
-
-class Search(msgspec.Struct, frozen=True):
-    """What a claim found, and whether jobs may be left that it did not come to look at."""
-
-    claim: Claim | None
-    unfinished: bool = False
 
 
 def claim(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sluicegate.storage.contracts import Topic
+from sluicegate.storage.hints import TOPICS, Hints
 
 MAX_SOCKET_PATH = 103
 """Most bytes of a socket's path: 107 on Linux, 103 on macOS and the BSDs."""
@@ -44,8 +45,7 @@ class SocketSignals:
     def __init__(self, database: Path) -> None:
         self._folder = runtime_folder(database)
         self._lock = threading.Lock()
-        self._versions: dict[Topic, int] = dict.fromkeys(_LETTERS, 0)
-        self._waiters: dict[Topic, set[asyncio.Future[None]]] = {topic: set() for topic in _LETTERS}
+        self._hints = Hints()
         self._unsent: set[Topic] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: socket.socket | None = None
@@ -73,12 +73,12 @@ class SocketSignals:
             self._path = None
             with contextlib.suppress(OSError):  # others are still there
                 self._folder.rmdir()
-        self._bump(*_LETTERS)
-        self._wake()
+        self._hints.bump(TOPICS)
+        self._hints.wake(TOPICS)
 
     def notify(self, *topics: Topic) -> None:
         """Wake every process that waits on the topics, this one included. May be called from any thread."""
-        self._bump(*topics)
+        self._hints.bump(topics)
         with self._lock:
             first = not self._unsent
             self._unsent.update(topics)
@@ -87,31 +87,17 @@ class SocketSignals:
 
     def version(self, topic: Topic) -> int:
         """A counter that rises with each hint; read it before looking at the store."""
-        return self._versions[topic]
+        return self._hints.version(topic)
 
     async def wait(self, topic: Topic, seen: int, timeout: float) -> None:
         """Return when the counter differs from `seen`, or after `timeout` seconds."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[topic].add(waiter)
-        try:
-            if self._versions[topic] == seen:
-                async with asyncio.timeout(timeout):
-                    await waiter
-        except TimeoutError:
-            return
-        finally:
-            self._waiters[topic].discard(waiter)
+        await self._hints.wait(topic, seen, timeout)
 
     def _bind(self) -> tuple[socket.socket, Path]:
         for _ in range(8):
             with contextlib.suppress(FileNotFoundError):  # the last listener removed the folder just then
                 return _bind(_private(self._folder))
         return _bind(_private(self._folder))
-
-    def _bump(self, *topics: Topic) -> None:
-        with self._lock:
-            for topic in topics:
-                self._versions[topic] += 1
 
     def _call(self, callback: Callable[[], None]) -> None:
         loop = self._loop
@@ -123,15 +109,9 @@ class SocketSignals:
         """Send the hints of one turn of the event loop as one datagram to each process."""
         with self._lock:
             topics, self._unsent = self._unsent, set()
-        self._wake(*topics)
+        self._hints.wake(topics)
         if self._socket is not None and topics:
             self._send(self._socket, b"".join(_LETTERS[topic] for topic in topics))
-
-    def _wake(self, *topics: Topic) -> None:
-        for topic in topics or _LETTERS:
-            for waiter in self._waiters[topic]:
-                if not waiter.done():
-                    waiter.set_result(None)
 
     def _receive(self, endpoint: socket.socket) -> None:
         letters = b""
@@ -140,8 +120,8 @@ class SocketSignals:
                 letters += endpoint.recv(16)
         topics = [topic for topic, letter in _LETTERS.items() if letter in letters]
         if topics:
-            self._bump(*topics)
-            self._wake(*topics)
+            self._hints.bump(topics)
+            self._hints.wake(topics)
 
     def _send(self, endpoint: socket.socket, message: bytes) -> None:
         try:

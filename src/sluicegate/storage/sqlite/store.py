@@ -1,13 +1,10 @@
 """`Store` on one SQLite file."""
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
-
-import msgspec
 
 from sluicegate.domain.asset import Asset
 from sluicegate.domain.clock import Clock
@@ -30,6 +27,7 @@ from sluicegate.domain.job import (
 )
 from sluicegate.errors import StoreUnavailable
 from sluicegate.storage.contracts import JobQuery, QueueCount, QueueView, Success, Usage, WorkerInfo
+from sluicegate.storage.searches import carry_through, in_batches
 from sluicegate.storage.sqlite import caretaking, leasing, reading, registers, submission
 from sluicegate.storage.sqlite.connection import connect
 from sluicegate.storage.sqlite.database_thread import DatabaseThread, Operation, Result
@@ -107,9 +105,10 @@ class SqliteStore:
     ) -> Claim | None:
         """Hand the next runnable job to the worker. A claim whose caller is cancelled meanwhile is handed back."""
         while True:
-            found = await self._search(
+            search = self._write(
                 lambda session: leasing.claim(session, worker, models, lease_seconds, pools=pools, loaded=loaded)
             )
+            found = await carry_through(search, self.hand_back)
             if not found.unfinished:
                 return found.claim
 
@@ -155,11 +154,13 @@ class SqliteStore:
 
     async def recover(self) -> Recovery:
         """One caretaker's round, in transactions of bounded length."""
-        return await self._in_batches(caretaking.recover)
+        return await in_batches(lambda: self._write(caretaking.recover), caretaking.BATCH)
 
     async def release(self, worker: WorkerId) -> Recovery:
         """Take back a dead worker's jobs and forget the worker."""
-        return await self._in_batches(lambda session: caretaking.release(session, worker))
+        return await in_batches(
+            lambda: self._write(lambda session: caretaking.release(session, worker)), caretaking.BATCH
+        )
 
     async def prolong(self, seconds: float) -> int:
         """Let no lease end sooner than so many seconds from now; how many were prolonged."""
@@ -226,31 +227,6 @@ class SqliteStore:
 
     async def _read(self, operation: Operation[Result]) -> Result:
         return await self._opened(self._reader).run(operation)
-
-    async def _search(self, operation: Operation[leasing.Search]) -> leasing.Search:
-        """Run a claim to its end; when nobody waits for it any more, return the job to the queue."""
-        search = asyncio.ensure_future(self._write(operation))
-        try:
-            return await asyncio.shield(search)
-        except asyncio.CancelledError:
-            await self._forgo(search)
-            raise
-
-    async def _forgo(self, search: "asyncio.Future[leasing.Search]") -> None:
-        with contextlib.suppress(Exception):  # the lease will expire
-            found = await search
-            if found.claim is not None:
-                await self.hand_back(found.claim.lease)
-
-    async def _in_batches(self, operation: Operation[Recovery]) -> Recovery:
-        done = Recovery()
-        while True:
-            part = await self._write(operation)
-            done = Recovery(
-                **{field: getattr(done, field) + getattr(part, field) for field in msgspec.structs.asdict(part)}
-            )
-            if part.total < caretaking.BATCH:
-                return done
 
     def _opened(self, thread: DatabaseThread | None) -> DatabaseThread:
         if thread is None:

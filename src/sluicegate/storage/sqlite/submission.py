@@ -6,6 +6,7 @@ from sluicegate.domain.generation import IMAGE_FIELDS
 from sluicegate.domain.ids import JobId, Tenant
 from sluicegate.domain.job import Idempotency, Job, NewJob, Submission
 from sluicegate.errors import Conflict, IdempotencyMismatch, QueueFull, UnknownAsset
+from sluicegate.storage.contracts import QUEUE_FULL_SECONDS
 from sluicegate.storage.rows import to_json
 from sluicegate.storage.sqlite import fair_queue
 from sluicegate.storage.sqlite.reading import full_job, job_row, jobs_ahead, tenants_row
@@ -14,8 +15,6 @@ from sluicegate.storage.sqlite.transitions import end_waiting, move
 
 IDEMPOTENCY_SECONDS = 86_400.0
 """How long an Idempotency-Key is remembered."""
-QUEUE_FULL_SECONDS = 5.0
-"""When a tenant whose queue is full may try again, for whoever has no better guess."""
 
 
 def submit(session: Session, new: NewJob, idempotency: Idempotency | None) -> Submission:
