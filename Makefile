@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test mutants simulations chaos bench figures check lock clean
+.PHONY: help install run test mutants simulations chaos bench bench-queue load-test figures check lock clean
 
 help: ## Show these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(VENV)/.runtime ## Make .venv with the locked dependencies and the package
 
@@ -19,8 +19,8 @@ run: install ## Install, then serve on 127.0.0.1:8000 with the built-in models (
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest $(ARGS)
 
-mutants: $(VENV)/.dev ## Put faults into the store's rules and see that the tests catch each (minutes)
-	$(BIN)/python -m tests.mutants
+mutants: $(VENV)/.dev ## Put faults into the store, the queue and the lane, and see that the tests catch each (half an hour; ARGS=doors for less)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 simulations: $(VENV)/.dev ## Run the fair queue's invariants over SEEDS random days on a virtual clock (default 200)
 	$(BIN)/python -m tests.simulations $(SEEDS)
@@ -28,8 +28,14 @@ simulations: $(VENV)/.dev ## Run the fair queue's invariants over SEEDS random d
 chaos: $(VENV)/.dev ## Kill gateways, workers and the database at full figures, and count (half an hour; ARGS="1 --jobs 2000" for less)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(VENV)/.bench ## Measure the queue side by side with its peers; writes bench/queue.md (ARGS=--quick for less)
+bench: $(VENV)/.dev ## Measure the chat lane side by side with nginx and other gateways; writes bench/report.md (ARGS=--quick for less)
+	$(BIN)/python -m bench.lane $(ARGS)
+
+bench-queue: $(VENV)/.bench ## Measure the queue side by side with its peers; writes bench/queue.md (ARGS=--quick for less)
 	$(BIN)/python -m bench.queue $(ARGS)
+
+load-test: $(VENV)/.runtime ## Put load on your own running gateway, and print a table (ARGS="--url http://127.0.0.1:8000 --model M")
+	$(BIN)/python -m bench.load_test $(ARGS)
 
 figures: $(VENV)/.dev ## Print the first figures of a gateway on this machine (two minutes)
 	$(BIN)/python -m bench.first_figures

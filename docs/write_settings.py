@@ -22,6 +22,7 @@ from sluicegate.settings import (
     TierLimits,
     TierSettings,
     TimeoutSettings,
+    TlsSettings,
     WorkerSettings,
 )
 
@@ -67,11 +68,14 @@ variables.
 | kind | serves | fields that matter |
 |---|---|---|
 | `openai` | chat, through any server that speaks OpenAI's dialect at `url` | `url`, `api_key_env`, `models`, `max_concurrency`, `timeout_seconds` |
+| `vllm` | chat, through a vLLM server at `url`; its load is read as well | as for `openai` |
+| `ollama` | chat and embeddings, through an Ollama server whose root is `url`, such as `http://gpu1:11434` | as for `openai` |
 | `local-llm` | chat, with the built-in `smollm2-135m` in a process of its own | `max_concurrency`, `threads`, `timeout_seconds` |
 | `local-image` | picture jobs, with the built-in models, in the worker processes | `models`, `threads` |
 
 Several backends may serve the same chat model: a call goes to the one with the fewest open calls. `url` is the address
-up to and with `/v1`. With `models` empty, an `openai` backend is asked every 10 s which models it has.
+up to and with `/v1`, of an Ollama server without it. With `models` empty, such a backend is asked every 10 s which
+models it has.
 
 ```toml
 [[backends]]
@@ -84,6 +88,11 @@ max_concurrency = 64
 timeout_seconds = { connect = 2, first_byte = 30, idle = 20, total = 300 }
 ```
 """  # noqa: E501 - a table of the page has long rows
+
+TLS = """
+With both files named, callers use `https://`, and `http://` is not answered. TLS 1.2 and 1.3 are spoken. A certificate
+that was renewed is read when the gateway starts again.
+"""
 
 STORAGE = """
 `sqlite:///…` keeps everything in one file on a local disk, for one machine. `postgresql://…` is for more: any number of
@@ -136,6 +145,7 @@ They hold for each tenant alone. A job over `queued_jobs` or `queued_cost` is re
 SECTIONS: tuple[tuple[str, str, type[msgspec.Struct], str], ...] = (
     ("", "At the top", Settings, ""),
     ("server", "`[server]`", ServerSettings, ""),
+    ("server.tls", "`[server.tls]`", TlsSettings, TLS),
     ("storage", "`[storage]`", StorageSettings, STORAGE),
     ("backends", "`[[backends]]`", BackendSettings, BACKENDS),
     ("backends.timeout_seconds", "`timeout_seconds` of a backend", TimeoutSettings, ""),

@@ -1,21 +1,18 @@
-"""Faults put into the rules of store and fair queue on purpose: the tests are worth something when they catch each.
+"""Faults put into the package on purpose: the tests are worth something when they catch each.
 
     python -m tests.mutants              all of them, with a progress bar (`make mutants`)
-    python -m tests.mutants fence        those whose name holds the word
+    python -m tests.mutants fence        those whose name or file holds the word
 
-Each runs against a copy of the package. A mutant that no test catches is printed, and the exit code is 1.
+Each runs against a copy of the package. A mutant that no test catches is printed, and the exit code is 1. Those of
+store and fair queue are here; the others are in tests/lane_mutants.py and tests/upstream_mutants.py.
 """
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "src" / "sluicegate"
+from tests.lane_mutants import HTTP_MUTANTS, LANE_MUTANTS
+from tests.mutant import Mutant, is_caught
+from tests.upstream_mutants import BESIDE_MUTANTS, UPSTREAM_MUTANTS
+
 STORE_SUITES = (
     "tests/contracts/test_store.py",
     "tests/contracts/test_store_recovery.py",
@@ -23,19 +20,6 @@ STORE_SUITES = (
     "tests/properties/test_job_store.py",
 )
 FAIRNESS_SUITES = ("tests/unit/scheduling/test_fairness.py", "tests/properties/test_fairness.py")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One change of one file of the package: the first `before` becomes `after`, and one of the `suites` notices."""
-
-    name: str
-    file: str
-    before: str
-    after: str
-    suites: tuple[str, ...]
-    only: str = ""
-    """Which of the suites' tests to run, as pytest's ``-k`` takes it."""
 
 
 def _store(name: str, file: str, before: str, after: str) -> Mutant:
@@ -312,29 +296,16 @@ FAIRNESS_MUTANTS = (
     _fair("workers are given what they do not serve", "if model in models}", "}"),
     _fair("empty lanes stay", "del account.lanes[job.model]", "pass"),
 )
-MUTANTS = (*STORE_MUTANTS, *QUEUE_MUTANTS, *POSTGRES_MUTANTS, *FAIRNESS_MUTANTS)
-
-
-def is_caught(mutant: Mutant, suites: tuple[str, ...] = ()) -> bool:
-    """Whether a test of its suites, or of `suites` when these are given, fails on the mutant.
-
-    Raises `ValueError` when there is nothing to change.
-    """
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        copy = Path(folder) / "sluicegate"
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "local_image", "cli", "doors"))
-        file = copy / mutant.file
-        text = file.read_text("utf-8")
-        if mutant.before not in text:
-            raise ValueError(f'mutant "{mutant.name}": {mutant.file} no longer holds "{mutant.before}"')
-        file.write_text(text.replace(mutant.before, mutant.after, 1), "utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
-        command += [*(suites or mutant.suites), *(["-k", mutant.only] if mutant.only else [])]
-        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise ValueError(f'mutant "{mutant.name}": the tests could not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}')
-    return done.returncode == 1
+MUTANTS = (
+    *STORE_MUTANTS,
+    *QUEUE_MUTANTS,
+    *POSTGRES_MUTANTS,
+    *FAIRNESS_MUTANTS,
+    *HTTP_MUTANTS,
+    *LANE_MUTANTS,
+    *UPSTREAM_MUTANTS,
+    *BESIDE_MUTANTS,
+)
 
 
 def main() -> int:
@@ -343,7 +314,7 @@ def main() -> int:
     from rich.progress import track
 
     console = Console()
-    chosen = [mutant for mutant in MUTANTS if all(word in mutant.name for word in sys.argv[1:])]
+    chosen = [each for each in MUTANTS if all(word in each.name or word in each.file for word in sys.argv[1:])]
     survivors = []
     for mutant in track(chosen, "mutants", console=console):
         if not is_caught(mutant):

@@ -120,6 +120,40 @@ class ImageRejected(InvalidInput):
     code = "image_rejected"
 
 
+class MalformedHead(InvalidRequest):
+    """What arrived is no HTTP/1.1 request, or one that could be understood in two ways."""
+
+    code = "malformed_request"
+
+
+class MethodUnknown(MalformedHead):
+    """The request line begins with no method that HTTP knows."""
+
+    status = 501
+    code = "method_unknown"
+
+
+class VersionUnsupported(MalformedHead):
+    """Another version of HTTP than 1.0 and 1.1."""
+
+    status = 505
+    code = "version_unsupported"
+
+
+class HeadTooLarge(MalformedHead):
+    """The request line or the headers are longer than is taken."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class ExpectationFailed(MalformedHead):
+    """An `Expect` header other than 100-continue."""
+
+    status = 417
+    code = "expectation_failed"
+
+
 class BodyTooLarge(InvalidRequest):
     """The body is over the limit."""
 

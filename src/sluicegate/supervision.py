@@ -67,7 +67,7 @@ class SupervisedProcess:
 
     `on_exit(pid, returncode)` is awaited after each death and before the next start; `on_line(stream, line)` gets
     what the child writes. `environment()` is asked before each start for the child's whole environment; None passes
-    on the parent's.
+    on the parent's. `descriptors()` is asked after it, for the file descriptors that the child inherits.
     """
 
     def __init__(
@@ -80,11 +80,13 @@ class SupervisedProcess:
         backoff: Backoff | None = None,
         on_exit: Callable[[int, int], Awaitable[None]] | None = None,
         on_line: Callable[[StreamName, str], None] | None = None,
+        descriptors: Callable[[], Sequence[int]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.name = name
         self._argv = tuple(argv)
         self._environment = environment
+        self._descriptors = descriptors
         self._ready_timeout = ready_timeout
         self._backoff = backoff or Backoff()
         self._on_exit = on_exit
@@ -171,9 +173,12 @@ class SupervisedProcess:
         """Run the child to its end; for how many seconds it was up, and why it ended."""
         child = _Child(self._on_line)
         environment = {**(self._environment() if self._environment else os.environ), _SUPERVISED: "1"}
+        inherited = tuple(self._descriptors()) if self._descriptors else ()
         loop = asyncio.get_running_loop()
         try:
-            await loop.subprocess_exec(lambda: child, *self._argv, env=environment, start_new_session=True)
+            await loop.subprocess_exec(
+                lambda: child, *self._argv, env=environment, start_new_session=True, pass_fds=inherited
+            )
         except (OSError, ValueError) as error:
             reason = f"cannot run {self._argv[0]}: {error}"
             self._become(Change(state="down", reason=reason))

@@ -56,7 +56,10 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
     """Every command with its full name."""
     yield path, command
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
             yield from commands(below, f"{path} {name}")
 
 
@@ -71,8 +74,7 @@ def load_script(path: Path) -> ModuleType:
 
 def public_metrics() -> set[str]:
     """Our metrics' names as a scrape shows them."""
-    families = Metrics().registry.collect()
-    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    names = re.findall(r"^# TYPE (\w+) ", Metrics().render().decode(), re.MULTILINE)
     return {name for name in names if name.startswith(("http_", "ai_", "sluicegate_"))}
 
 

@@ -78,6 +78,20 @@ def test_the_environment_is_converted_from_text_but_the_file_is_not(tmp_path: Pa
     [
         ("[[backends]]\nname='x'\nkind='openai'\n", "backends[0].url: expected an http or https address"),
         ("[[backends]]\nname='x'\nkind='openai'\nurl='ftp://h/v1'\n", "backends[0].url: expected an http"),
+        (
+            "[[backends]]\nname='x'\nkind='vllm'\nurl='http://[h'\n",
+            "backends[0].url: expected an http or https address",
+        ),
+        ("[[backends]]\nname='x'\nkind='ollama'\n", "backends[0].url: expected an http or https address"),
+        (
+            "[[backends]]\nname='x'\nkind='ollama'\nurl='http://h:11434/api/'\n",
+            'backends[0].url: expected the root of an Ollama server, got "http://h:11434/api/" (write "http://h:11434"',
+        ),
+        (
+            "[[backends]]\nname='x'\nkind='ollama'\nurl='http://h/v1'\n",
+            'backends[0].url: expected the root of an Ollama server, got "http://h/v1" (write "http://h", or kind = '
+            '"openai" for its /v1)',
+        ),
         ("[storage]\nurl='mysql://h/d'\n", "storage.url: expected sqlite:///… or postgresql://…"),
         ("[storage]\nurl='postgresql://h:port/d'\n", "storage.url: no port from 1 to 65535"),
         ("[storage]\nurl='postgresql://h/d?sslmode'\n", "storage.url: parameters that are not name=value"),

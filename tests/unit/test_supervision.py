@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from sluicegate.supervision import Backoff, Change, ProcessState, SupervisedProcess
 
@@ -293,3 +294,35 @@ def test_the_back_off_starts_at_nothing_doubles_and_stays_under_its_cap() -> Non
     assert [backoff.delay(deaths, 1.0) for deaths in range(1, 8)] == [0, 1, 2, 4, 8, 10, 10]
     assert backoff.delay(3, 0.0) == 1.0
     assert backoff.delay(10**6, 1.0) == 10.0
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_child_inherits_the_descriptors_that_it_is_given_at_each_start_and_no_others(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    read, write = os.pipe()
+    kept_back = os.dup(write)
+    code = READY + (
+        "at, other = int(os.environ['AT']), int(os.environ['OTHER'])\n"
+        "try: os.fstat(other)\n"
+        "except OSError: os.write(at, b'x')\n"
+    )
+
+    async def play() -> None:
+        process = child(
+            code + "tell_ready()\nsys.exit(1)\n",
+            environment=lambda: {**os.environ, "AT": str(write), "OTHER": str(kept_back)},
+            descriptors=lambda: [write],
+        )
+        recorder = Recorder(process)
+        await process.start()
+        await recorder.until("down", times=2)
+        await process.stop(grace=5)
+
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(play())
+        assert os.read(read, 2) == b"xx"
+    finally:
+        for descriptor in (read, write, kept_back):
+            os.close(descriptor)

@@ -84,6 +84,37 @@ def test_closing_a_stream_cancels_it_upstream(gateway: RunningGateway, client: O
     eventually(cancelled, lambda now: now == before + 1)
 
 
+def test_it_goes_on_with_a_text(client: OpenAI) -> None:
+    answer = client.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=8)
+    assert answer.choices[0].text
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 8
+
+
+def test_it_streams_a_text(client: OpenAI) -> None:
+    stream = client.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=8, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices)
+
+
+def test_a_model_that_makes_no_vectors_says_so(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model=MODEL, input="hello")
+    assert "embeddings" in caught.value.message
+
+
+@pytest.mark.parametrize("prompt", [5, None, {"a": 1}])
+def test_a_prompt_that_is_none_is_a_bad_request(client: OpenAI, prompt: object) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt="x", extra_body={"prompt": prompt})
+    assert caught.value.param == "prompt"
+
+
+def test_an_input_that_is_none_is_a_bad_request(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model=MODEL, input="x", extra_body={"input": 5})
+    assert caught.value.param == "input"
+
+
 def test_many_async_callers_share_the_model(gateway: RunningGateway) -> None:
     async def scenario() -> list[str]:
         async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="anything", max_retries=5) as client:

@@ -8,6 +8,9 @@ from sluicegate.domain.fairness import Tier
 from sluicegate.domain.principal import LOCAL_TENANT, Principal
 from sluicegate.errors import InvalidRequest, OriginRefused
 
+_MOST_REMEMBERED = 1_000
+_LONGEST_REMEMBERED = 300
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address can only mean this machine."""
@@ -44,6 +47,20 @@ class Gate:
         self._origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
         self._allowed_hosts = frozenset(urlsplit(origin).hostname or "" for origin in self._origins)
         self._loopback = is_loopback(host)
+        self._admitted: dict[tuple[bytes | None, bytes | None], Principal] = {}
+
+    def admit_fields(self, fields: Mapping[bytes, bytes]) -> Principal:
+        """As `admit`, for headers as they came, names in lower case; what was admitted is remembered."""
+        key = (fields.get(b"host"), fields.get(b"origin"))
+        principal = self._admitted.get(key)
+        if principal is None:
+            names = {"host": key[0], "origin": key[1]}
+            given = {name: value.decode("latin-1") for name, value in names.items() if value is not None}
+            principal = self.admit(given)
+            size = len(key[0] or b"") + len(key[1] or b"")
+            if len(self._admitted) < _MOST_REMEMBERED and size < _LONGEST_REMEMBERED:
+                self._admitted[key] = principal
+        return principal
 
     def admit(self, headers: Mapping[str, str]) -> Principal:
         """Say on whose behalf the request acts. Raises `OriginRefused`, or `InvalidRequest` for a broken header."""

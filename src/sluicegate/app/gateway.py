@@ -1,95 +1,104 @@
 """The gateway process: every room joined, started in order, and stopped in the reverse one.
 
-start   store ▸ signals ▸ backends ▸ worker processes ▸ caretaker ▸ port
+start   store ▸ signals ▸ backends ▸ plant (worker processes, caretaker) ▸ port
 stop    ready turns red, new work is refused ▸ followers released, chat and workers drain side by side
         ▸ port closed ▸ everything else
+
+It may be one of several under a `Supervisor` that each have such a process's `Place`: then the port and the plant are
+the supervisor's, and what is asked of one gateway is asked of all, over its `Line`.
 """
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
-
-import uvicorn
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sluicegate.admission.gate import Gate
-from sluicegate.app.parts import build_assets, build_blobs, build_fleet, build_signals, build_store, picture_backends
-from sluicegate.app.pools import warn_of_pools
-from sluicegate.app.worker import environment
+from sluicegate.app.descriptors import raise_descriptor_limit
+from sluicegate.app.listeners import base_url, listen, tls_context
+from sluicegate.app.messages import PlantTold
+from sluicegate.app.parts import (
+    build_assets,
+    build_blobs,
+    build_fleet,
+    build_signals,
+    build_store,
+    follow_model,
+    model_details,
+    picture_backends,
+)
+from sluicegate.app.place import Place
+from sluicegate.app.plant import Plant
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.generation import ModelCard
-from sluicegate.domain.ids import WorkerId, new_worker_id
-from sluicegate.doors.admin.queue import QueueDoor
-from sluicegate.doors.chat.chat import SimpleChatDoor
-from sluicegate.doors.exchanges import Exchanges
-from sluicegate.doors.jobs.assets import AssetsDoor
-from sluicegate.doors.jobs.jobs import JobsDoor
+from sluicegate.doors.chat.chat import SimpleChatRoute
+from sluicegate.doors.http.answers import DateLine
+from sluicegate.doors.http.server import HttpLimits, HttpServer
+from sluicegate.doors.lane.exchanges import Exchanges
+from sluicegate.doors.lane.lane import Lane
+from sluicegate.doors.ollama.shape import ollama_routes
 from sluicegate.doors.openai.chat import ChatDoor
-from sluicegate.doors.openai.image_answers import ImageAnswers
-from sluicegate.doors.openai.images import ImagesDoor
-from sluicegate.doors.openai.models import ModelsDoor
-from sluicegate.doors.operation.openapi import DocsDoor
-from sluicegate.doors.operation.operation import OperationDoor
-from sluicegate.doors.relay import Relay
-from sluicegate.doors.server import build_server
+from sluicegate.doors.siblings import NoSiblings
 from sluicegate.errors import StoreUnavailable
 from sluicegate.notifications.feed import JobFeed
+from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.health import BackendHealth, Uptime
 from sluicegate.observability.logs import Log
 from sluicegate.observability.metrics import Metrics
-from sluicegate.results.sweep import Sweep
 from sluicegate.scheduling.balancer import Balancer
-from sluicegate.scheduling.caretaker import Caretaker
 from sluicegate.scheduling.costs import Costs
 from sluicegate.scheduling.forecast import Outlooks
 from sluicegate.scheduling.intake import Intake
-from sluicegate.scheduling.reasons import Reasons
 from sluicegate.scheduling.shedding import Shedding
 from sluicegate.scheduling.wait_times import WaitTimes
 from sluicegate.scheduling.waiting import WORKER_SEEN_SECONDS
 from sluicegate.settings import Settings
-from sluicegate.supervision import StreamName, SupervisedProcess
+from sluicegate.wire.wheel import Wheel
+
+if TYPE_CHECKING:
+    import ssl
+
+    from starlette.types import ASGIApp
+
+    from sluicegate.app.line import Line
 
 _log = Log("sluicegate.gateway")
-_BACKLOG = 2_048
 _STOP_MARGIN_SECONDS = 2.0
-_ANSWER_MARGIN_SECONDS = 60.0
-"""How much longer than a job may run an image call waits for it."""
+_COLLECT_AFTER = (20_000, 20, 50)
+"""Calls leave no cycles behind, so looking for some after every 700 objects is in vain."""
 
 
 class Gateway:
     """One gateway process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, place: Place | None = None) -> None:
         self._settings = settings
-        clock = SystemClock()
+        self._place = place
+        clock = self._clock = SystemClock()
+        self._uptime = Uptime(clock)
         self._store = build_store(settings)
         self._signals = build_signals(settings)
         blobs = build_blobs(settings)
-        assets = build_assets(settings, self._store, blobs)
-        self._fleet = build_fleet(settings)
+        assets = self._assets = build_assets(settings, self._store, blobs)
+        self._wheel = Wheel()
+        shared = place.counts() if place else None
+        self._fleet = build_fleet(settings, self._wheel, shared.calls if shared else None)
         self._pictures = picture_backends(settings)
         self._metrics = Metrics()
-        self._exchanges = Exchanges(self._metrics, limit=settings.server.max_streams)
+        self._metrics.read_backends_from(self._fleet.gauges)
+        streams = shared.streams if shared else None
+        self._exchanges = Exchanges(self._metrics, limit=settings.server.max_streams, shared=streams)
         self._feed = JobFeed(self._store, self._signals, clock)
-        self._caretaker = Caretaker(
-            self._store,
-            self._signals,
-            Sweep(self._store, blobs),
-            clock,
-            lease_seconds=settings.worker.lease_seconds,
-            policy=settings.policy,
-        )
-        self._workers = [_WorkerProcess(settings, self) for _ in range(self._worker_count())]
+        self._plant = None if place else Plant(settings, self._store, self._signals, blobs, clock)
+        self._line = self._connected(place) if place else None
+        self._workers_start = False
         self._draining = False
-        idle = settings.server.client_idle_seconds
-        relay = Relay(Balancer(self._fleet), self._exchanges, self._metrics, clock, client_idle_seconds=idle)
         picture_cards = [card for backend in self._pictures for card in backend.cards()]
         attempts = settings.worker.max_attempts
-        outlooks = Outlooks(self._store, clock)
-        reasons = Reasons(self._store, outlooks, settings.policy)
+        outlooks = self._outlooks = Outlooks(self._store, clock)
         self._waits = WaitTimes(self._store, self._metrics.waited)
         self._intake = Intake(
             self._store,
@@ -101,48 +110,38 @@ class Gateway:
             max_attempts=attempts,
             on_stored=self._waits.expect,
         )
-        image_answers = ImageAnswers(
-            self._store,
-            self._feed,
-            self._signals,
-            assets,
-            clock,
-            wait_seconds=settings.worker.job_timeout_seconds + _ANSWER_MARGIN_SECONDS,
+        self._access_log = AccessLog()
+        self._gate = Gate(
+            host=settings.server.host,
+            cors_origins=settings.server.cors_origins,
+            local_tier=settings.local_tier,
         )
-        docs = DocsDoor()
-        doors = (
-            ChatDoor(relay, picture_cards),
-            ImagesDoor(self._intake, assets, image_answers, max_upload_bytes=settings.server.max_upload_bytes),
-            ModelsDoor(self.cards, clock.now()),
-            SimpleChatDoor(relay, self._exchanges, self._fleet.cards, clock),
-            JobsDoor(self._intake, self._store, self._feed, self._signals, outlooks=outlooks, reasons=reasons),
-            AssetsDoor(assets, max_upload_bytes=settings.server.max_upload_bytes),
-            OperationDoor(
-                store=self._store,
-                fleet=self._fleet,
-                backends=self.backends,
-                metrics=self._metrics,
-                uptime=Uptime(clock),
-                draining=lambda: self._draining,
-                tiers=settings.tiers,
-            ),
-            QueueDoor(self._store, settings.policy),
-            docs,
-        )
-        endpoints = [endpoint for door in doors for endpoint in door.endpoints()]
-        docs.describe(endpoints)
-        self._app = build_server(
-            endpoints,
-            Gate(
-                host=settings.server.host,
-                cors_origins=settings.server.cors_origins,
-                local_tier=settings.local_tier,
-            ),
-            self._metrics,
-            max_body_bytes=settings.server.max_body_bytes,
-            client_idle_seconds=idle,
+        self._chat = ChatDoor(picture_cards)
+        self._lane = Lane(
+            gate=self._gate,
+            balancer=Balancer(self._fleet),
+            exchanges=self._exchanges,
+            metrics=self._metrics,
+            access_log=self._access_log,
+            wheel=self._wheel,
+            date=DateLine(),
             cors_origins=settings.server.cors_origins,
         )
+        simple = self._simple_chat = SimpleChatRoute(self._fleet.cards, clock)
+        pictures = [card.id for card in picture_cards]
+        self._lane.serve_routes([*self._chat.routes(), *ollama_routes(self._fleet, clock, pictures, simple=simple)])
+        limits = HttpLimits(
+            max_body_bytes=settings.server.max_body_bytes,
+            head_seconds=settings.server.head_seconds,
+            idle_seconds=settings.server.client_idle_seconds,
+        )
+        self._server = HttpServer(self._lane, self._make_app, limits, self._wheel)
+
+    def _connected(self, place: Place) -> "Line":
+        """The line to the other processes."""
+        from sluicegate.app.line import Line
+
+        return Line(place.line, own=self._metrics.dump, stop_call=self._exchanges.cancel, on_plant=self._follow_plant)
 
     def cards(self) -> tuple[ModelCard, ...]:
         """Every model: those of the chat backends as they tell them now, and the picture models."""
@@ -165,81 +164,92 @@ class Gateway:
 
     async def run(self, on_ready: Callable[[str], None] | None) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
-        listener = self._listen()
+        raise_descriptor_limit(self._settings)
+        tls = tls_context(self._settings.server.tls)
+        listener = self._place.listening() if self._place else listen(self._settings.server)[0]
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listener.close)
             await self._store.open()
             stack.push_async_callback(self._store.close)
             await self._signals.open()
             stack.push_async_callback(self._signals.close)
-            with contextlib.suppress(StoreUnavailable):
-                await warn_of_pools(self._settings, self._store)
             await self._fleet.start()
             stack.push_async_callback(self._fleet.stop)
-            for worker in self._workers:
-                await worker.process.start()
-            stack.push_async_callback(self._stop_workers)
-            for loop in (self._caretaker.run(), self._waits.run()):
-                stack.callback(asyncio.create_task(loop).cancel)
-            await self._serve(listener, on_ready)
+            for neighbour in (self._plant, self._line):
+                if neighbour is not None:
+                    await neighbour.start()
+                    stack.push_async_callback(neighbour.stop)
+            stack.callback(asyncio.create_task(self._waits.run()).cancel)
+            await self._serve(listener, tls, on_ready)
         _log.info("gateway stopped")
 
-    async def worker_died(self, worker: WorkerId) -> None:
-        """Return a dead worker's jobs to the queue at once."""
-        with contextlib.suppress(StoreUnavailable):
-            recovery = await self._store.release(worker)
-            await self._store.dismiss(worker)
-            if recovery.total:
-                _log.warning("a worker died, its jobs go back", worker=worker, jobs=recovery.total)
-                self._signals.notify("jobs", "events")
-
-    async def _serve(self, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
-        drain_seconds = self._settings.server.drain_seconds
-        config = uvicorn.Config(
-            self._app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
+    async def _serve(
+        self, listener: socket.socket, tls: "ssl.SSLContext | None", on_ready: Callable[[str], None] | None
+    ) -> None:
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        started = asyncio.create_task(server.listening.wait())
-        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
-        url = self._base_url(listener)
+        await self._server.listen(listener, tls)
+        # What was made so far stays for the life of the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AFTER)
+        url = base_url(listener, is_secure=tls is not None)
         _log.info("gateway ready", url=url, models=",".join(card.id for card in self.cards()))
         if on_ready is not None:
             on_ready(url)
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        started.cancel()
-        await self._drain(server, serving, drain_seconds)
+        await stopping.wait()
+        await self._drain(self._settings.server.drain_seconds)
 
-    async def _drain(self, server: "_Server", serving: "asyncio.Task[None]", seconds: float) -> None:
+    async def _drain(self, seconds: float) -> None:
         """Let what runs end, in time for everything after it to end within `seconds` too."""
         _log.info("draining", seconds=seconds)
         seconds = max(seconds / 2, seconds - _STOP_MARGIN_SECONDS)
         self._draining = True
+        self._server.say_goodbye()
         self._exchanges.close()
         self._intake.close()
         self._feed.close()
-        await asyncio.gather(self._exchanges.drain(seconds), self._stop_workers())
+        await asyncio.gather(self._exchanges.drain(seconds), *([self._plant.stop_workers()] if self._plant else []))
         # A body that is still being sent is refused now.
-        server.should_exit = True
-        await serving
+        await self._server.close()
+        self._access_log.close()
 
-    async def _stop_workers(self) -> None:
-        grace = max(0.0, self._settings.server.drain_seconds - 1.0)
-        await asyncio.gather(*(worker.process.stop(grace) for worker in self._workers))
+    def _make_app(self) -> "ASGIApp":
+        """Every route that is not on the lane."""
+        from sluicegate.app.application import build_application
+
+        settings = self._settings
+        return build_application(
+            settings,
+            store=self._store,
+            signals=self._signals,
+            feed=self._feed,
+            assets=self._assets,
+            intake=self._intake,
+            outlooks=self._outlooks,
+            exchanges=self._exchanges,
+            chat=self._chat,
+            lane=self._lane,
+            simple_chat=self._simple_chat,
+            gate=self._gate,
+            metrics=self._metrics,
+            access_log=self._access_log,
+            clock=self._clock,
+            uptime=self._uptime,
+            cards=self.cards,
+            details=lambda: model_details(self._fleet),
+            backends=self.backends,
+            draining=lambda: self._draining,
+            siblings=self._line or NoSiblings(self._metrics.dump),
+        )
+
+    def _follow_plant(self, told: PlantTold) -> None:
+        """How the models and workers stand that run elsewhere."""
+        self._workers_start = told.workers_start
+        for model in told.models:
+            follow_model(self._fleet, model)
 
     async def _picture_health(self) -> list[BackendHealth]:
         served: set[tuple[str, str]] = set()
@@ -249,7 +259,7 @@ class Gateway:
                 served.update((pool, model) for pool in worker.pools for model in worker.models)
         except StoreUnavailable as error:
             reason = error.message
-        starting = any(worker.process.state == "starting" for worker in self._workers)
+        starting = self._plant.starts if self._plant else self._workers_start
         healths: list[BackendHealth] = []
         for backend in self._pictures:
             models = tuple(card.id for card in backend.cards())
@@ -264,62 +274,3 @@ class Gateway:
                 )
             )
         return healths
-
-    def _worker_count(self) -> int:
-        return self._settings.worker.processes if self._pictures else 0
-
-    def _listen(self) -> socket.socket:
-        host, port = self._settings.server.host, self._settings.server.port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-
-    def _base_url(self, listener: socket.socket) -> str:
-        host, port = listener.getsockname()[:2]
-        if host in ("0.0.0.0", "::"):  # noqa: S104 - shown, not bound
-            host = "127.0.0.1"
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers (ours drain first); says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the gateway."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then tell."""
-        await super().startup(sockets)
-        self.listening.set()
-
-
-class _WorkerProcess:
-    """One supervised worker; each start has an id of its own, so that a dead one's leases are known."""
-
-    def __init__(self, settings: Settings, gateway: Gateway) -> None:
-        self._settings = settings
-        self._gateway = gateway
-        self._id = new_worker_id()
-        self.process = SupervisedProcess(
-            [sys.executable, "-m", "sluicegate.app.worker"],
-            name="worker",
-            environment=self._environment,
-            on_exit=self._exited,
-            on_line=self._pass_on,
-        )
-
-    def _environment(self) -> dict[str, str]:
-        self._id = new_worker_id()
-        return dict(environment(self._settings, self._id))
-
-    async def _exited(self, pid: int, returncode: int) -> None:
-        await self._gateway.worker_died(self._id)
-
-    def _pass_on(self, stream: StreamName, line: str) -> None:
-        """A worker writes finished log lines; they go where ours go."""
-        sys.stderr.write(line + "\n")

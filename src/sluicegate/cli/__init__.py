@@ -3,6 +3,7 @@
 Every module imports click at most; httpx, rich, Pillow and `sluicegate.app` come in with the command that needs them.
 """
 
+import importlib
 import io
 import os
 import sys
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import click
 
-from sluicegate.cli.chat import chat
-from sluicegate.cli.doctor import doctor
-from sluicegate.cli.generate import generate
-from sluicegate.cli.jobs import jobs
-from sluicegate.cli.serve import serve, work
-from sluicegate.cli.simulate import simulate
-
+_MODULES = {
+    "serve": "serve",
+    "work": "serve",
+    "chat": "chat",
+    "generate": "generate",
+    "jobs": "jobs",
+    "simulate": "simulate",
+    "doctor": "doctor",
+}
+"""Where each command stands, in the order of the help."""
 _EPILOG = """\b
 A first try, with nothing running yet:
   sluicegate chat "Write a haiku about rain"
@@ -26,7 +30,25 @@ Client commands call SLUICEGATE_URL (default http://127.0.0.1:8000), with SLUICE
 A file .env in the working directory is read; real environment variables win."""
 
 
+class _Commands(click.Group):
+    """Imports a command when it is asked for: a gateway is up sooner without the clients' modules."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See `click.Group`."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See `click.Group`."""
+        module = _MODULES.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(f"sluicegate.cli.{module}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
 @click.group(
+    cls=_Commands,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -53,7 +75,3 @@ def _read_dotenv(file: Path) -> None:
     for name, value in values.items():
         if value is not None:
             os.environ.setdefault(name, value)
-
-
-for _command in (serve, work, chat, generate, jobs, simulate, doctor):
-    main.add_command(_command)

@@ -167,14 +167,15 @@ async def _await_backend(fleet: "Fleet", backend: "BackendSettings") -> Finding:
         return Finding(name, "problem", f"{health.state}: {reason}", _chat_mend(backend))
     served = [card.id for card in fleet.cards() if card.backend == backend.name]
     if not served:
-        return Finding(
-            name, "warning", "it is up, but names no models", "load one there, or list `models` in the settings"
-        )
+        mend = "load one there, or list `models` in the settings"
+        if backend.kind == "ollama":
+            mend = "pull one there, with `ollama pull`"
+        return Finding(name, "warning", "it is up, but names no models", mend)
     return Finding(name, "ok", f"serves {_some(served)}")
 
 
 def _chat_mend(backend: "BackendSettings") -> str:
-    if backend.kind == "openai":
+    if backend.kind not in LOCAL_PARTS:
         return f"start the server at {backend.url}, or mend its url and api_key_env in the settings"
     return _REINSTALL
 

@@ -31,24 +31,38 @@ _SAMPLE_PICTURE = (
     epilog="""\b
 Examples:
   sluicegate serve
-  sluicegate serve --config gateway.toml --port 9000 --data-dir /var/lib/sluicegate""",
+  sluicegate serve --config gateway.toml --port 9000 --data-dir /var/lib/sluicegate
+  sluicegate serve --processes 0""",
 )
 @store_options
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one. Default: 8000.")
+@click.option("--processes", type=int, help="Processes that serve the port; 0: one for each core. Default: 1.")
 @click.option(
     "--insecure", is_flag=True, help="Listen on an address that others can reach, although nobody is asked for a key."
 )
 @click.option("--ready-json", is_flag=True, hidden=True, help="Tell a parent process by a JSON line that we are ready.")
 def serve(
-    *, config: Path | None, data_dir: Path | None, host: str | None, port: int | None, insecure: bool, ready_json: bool
+    *,
+    config: Path | None,
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    processes: int | None,
+    insecure: bool,
+    ready_json: bool,
 ) -> None:
     """Run the gateway: its HTTP interface, the built-in models and the workers for pictures.
 
     When it is ready it prints its address and one curl line each for chat and for a picture. Ctrl-C or SIGTERM lets
     running work end (at most server.drain_seconds, default 30 s), then stops.
     """
-    overrides = {"server.host": host, "server.port": port, "data_dir": str(data_dir) if data_dir else None}
+    overrides = {
+        "server.host": host,
+        "server.port": port,
+        "server.processes": processes,
+        "data_dir": str(data_dir) if data_dir else None,
+    }
     settings = read_settings(config, overrides)
     _refuse_open_door(settings.server.host, insecure=insecure)
     _check_address(settings.server.host, settings.server.port)

@@ -6,20 +6,23 @@ The server builds the routes from the endpoints and the OpenAPI document from th
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import msgspec
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from sluicegate.admission.gate import Gate
 from sluicegate.domain.ids import RequestId
 from sluicegate.domain.principal import Principal
-from sluicegate.domain.validation import find_faults
+from sluicegate.doors.decoding import decode_body, invalid
 from sluicegate.doors.problems import Dialect
 from sluicegate.errors import BodyTooLarge, Fault, InvalidInput, MalformedBody, RequestTimeout
+
+if TYPE_CHECKING:
+    # Imported where it is used: the lane's doors declare their routes here, too, and are up sooner without it.
+    from starlette.datastructures import Headers
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 ENDPOINT_KEY = "sluicegate.endpoint"
@@ -29,7 +32,7 @@ ENDPOINT_KEY = "sluicegate.endpoint"
 class Answer(Protocol):
     """Anything that can answer an ASGI request; Starlette's responses do."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Send the answer."""
         ...
 
@@ -44,14 +47,14 @@ class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Call:
     """One request as handlers see it: who asks, under which id, and what was sent."""
 
-    def __init__(self, request: Request, principal: Principal, request_id: RequestId, limits: BodyLimits) -> None:
+    def __init__(self, request: "Request", principal: Principal, request_id: RequestId, limits: BodyLimits) -> None:
         self.request = request
         self.principal = principal
         self.request_id = request_id
         self._limits = limits
 
     @property
-    def headers(self) -> Headers:
+    def headers(self) -> "Headers":
         """The request's headers."""
         return self.request.headers
 
@@ -74,6 +77,8 @@ class Call:
         Raises `BodyTooLarge` before more than `limit` bytes (set by `setting`) were read, `RequestTimeout` when the
         caller pauses too long, `MalformedBody` when the body is cut short.
         """
+        from starlette.requests import ClientDisconnect
+
         declared = self.headers.get("content-length", "0")
         if declared.isdigit() and int(declared[:18]) > limit:
             raise too_large(declared[:18], limit, setting)
@@ -114,41 +119,12 @@ class Call:
         try:
             return msgspec.convert(values, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise _invalid(values, kind, error, lax=True) from None
+            raise invalid(values, kind, error, lax=True) from None
 
 
 def too_large(size: str, limit: int, setting: str) -> BodyTooLarge:
     """The error for a body of `size` bytes or more over `limit`."""
     return BodyTooLarge(f"the body has {size} bytes or more; at most {limit} are taken (setting {setting})")
-
-
-def decode_body(body: bytes, kind: type[T]) -> T:
-    """Decode JSON strictly. Raises `MalformedBody`, or `InvalidInput` with every fault."""
-    if not body.strip():
-        raise MalformedBody("the body is empty; send a JSON object")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise _invalid(_parse(body), kind, error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"the body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise MalformedBody("the JSON is nested too deeply") from None
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"the body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise MalformedBody("the JSON is nested too deeply") from None
-
-
-def _invalid(value: Any, kind: Any, error: msgspec.ValidationError, *, lax: bool = False) -> InvalidInput:
-    paths = {field.encode_name for field in msgspec.structs.fields(kind)} if lax else ()
-    faults = find_faults(value, kind, lax=paths) or [Fault("", str(error))]
-    return InvalidInput.of(*faults)
 
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -160,7 +136,8 @@ class Endpoint:
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
-    handler: Handler
+    handler: Handler | None
+    """None: the lane answers; see `doors/lane`."""
     dialect: Dialect
     tag: str
     summary: str
@@ -187,17 +164,23 @@ class EndpointApp:
         self._gate = gate
         self._limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Serve one request."""
+        from starlette.requests import Request
+
         scope[ENDPOINT_KEY] = self.endpoint
         request = Request(scope, receive, send)
         principal = self._gate.admit(request.headers)
         scope["sluicegate.tenant"] = principal.tenant
         call = Call(request, principal, RequestId(scope["sluicegate.request_id"]), self._limits)
+        if self.endpoint.handler is None:
+            raise RuntimeError(f"{self.endpoint.path} is served by the lane")
         answer = await self.endpoint.handler(call)
         await answer(scope, receive, send)
 
 
-def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
     """A JSON answer of any msgspec-encodable value."""
+    from starlette.responses import Response
+
     return Response(msgspec.json.encode(value), status, {"content-type": "application/json", **(headers or {})})

@@ -2,30 +2,44 @@
 
 openai   {"error": {"message", "type", "param", "code"}}              invalid fields are 400
 chat     {"error": "INVALID_REQUEST", "message", "details": […]}      invalid fields are 400
+ollama   {"error": "message"}                                         invalid fields are 400
 native   RFC 9457 problem document with a stable `code` and `errors`  invalid fields are 422
 """
 
 import math
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import msgspec
-from starlette.responses import Response
 
 from sluicegate.errors import InvalidInput, InvalidRequest, LimitReached, SluicegateError
 
-Dialect = Literal["openai", "chat", "native"]
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+Dialect = Literal["openai", "chat", "ollama", "native"]
+_OLLAMA_PATHS = ("/api/generate", "/api/embed", "/api/embeddings", "/api/tags", "/api/show", "/api/ps", "/api/version")
 
 
 def dialect_of(path: str) -> Dialect:
     """The dialect in which an unknown path or method is answered."""
+    if path in _OLLAMA_PATHS:
+        return "ollama"
     if path.startswith("/api/"):
         return "chat"
     openai = ("/v1/chat", "/v1/completions", "/v1/embeddings", "/v1/images", "/v1/models")
     return "openai" if path.startswith(openai) else "native"
 
 
-def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) -> Response:
-    """The whole answer for an error."""
+def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) -> "Response":
+    """The whole answer for an error, for an ASGI application."""
+    from starlette.responses import Response
+
+    status, headers, body = render_error(error, dialect, request_id)
+    return Response(body, status, headers)
+
+
+def render_error(error: SluicegateError, dialect: Dialect, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (names in lower case) and body that say an error."""
     status = 400 if isinstance(error, InvalidInput) and dialect != "native" else error.status
     headers = {"content-type": "application/json", **error.headers}
     match dialect:
@@ -33,6 +47,8 @@ def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) ->
             content = _openai(error, status)
         case "chat":
             content = _chat(error)
+        case "ollama":
+            content = {"error": error.message}
         case "native":
             content = _native(error, status, request_id)
             headers["content-type"] = "application/problem+json"
@@ -42,7 +58,7 @@ def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) ->
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if status in (408, 413):
         headers["connection"] = "close"
-    return Response(msgspec.json.encode(content), status, headers)
+    return status, headers, msgspec.json.encode(content)
 
 
 def openai_error(error: SluicegateError, status: int | None = None) -> dict[str, Any]:

@@ -12,19 +12,22 @@ from collections.abc import Collection, Mapping, Sequence
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluicegate.admission.gate import Gate
 from sluicegate.domain.ids import new_request_id
 from sluicegate.doors.endpoint import ENDPOINT_KEY, BodyLimits, Endpoint, EndpointApp
 from sluicegate.doors.problems import Dialect, dialect_of, render_problem
+from sluicegate.doors.websocket_endpoint import WebSocketEndpoint, WebSocketEndpointApp
 from sluicegate.errors import Draining, MethodNotAllowed, SluicegateError, UnknownRoute
+from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.logs import Log, request_id
 from sluicegate.observability.metrics import Metrics
 
-_SANE_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _UNMATCHED = "(unmatched)"
+_HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _access = Log("sluicegate.access")
 
 
@@ -37,8 +40,8 @@ class _Recorder:
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
+        if message["type"] in _HEADS:
+            self.status = message.get("status", 101)
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._identifier)]
         await self._send(message)
 
@@ -46,15 +49,13 @@ class _Recorder:
 class Observed:
     """The outermost layer: request id, errors into answers, access log, metrics."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: AccessLog) -> None:
         self._app = app
         self._metrics = metrics
+        self._access = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Serve one request, or one WebSocket to its end."""
         identifier = scope["sluicegate.request_id"] = _identifier(scope)
         token = request_id.set(identifier)
         recorder = _Recorder(send, identifier)
@@ -88,16 +89,13 @@ class Observed:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route, method = _route(scope), _method(scope)
         # 499, as nginx has it: the caller left before an answer
-        self._metrics.requests.labels(method, route, str(status or 499)).inc()
-        self._metrics.request_seconds.labels(method, route).observe(seconds)
-        _access.info(
-            "request",
-            tenant=scope.get("sluicegate.tenant", "-"),
-            method=method,
-            route=route,
-            status=status or 499,
-            duration_ms=round(seconds * 1000, 2),
-        )
+        status = status or 499
+        self._metrics.requests.labels(method, route, str(status)).value += 1
+        if status != 101:
+            # How long a WebSocket is open says nothing of how fast we answer.
+            self._metrics.request_seconds.labels(method, route).observe(seconds)
+        tenant = scope.get("sluicegate.tenant", "-")
+        self._access.request(tenant, method, route, status, seconds, scope["sluicegate.request_id"])
 
 
 def _identifier(scope: Scope) -> str:
@@ -116,7 +114,7 @@ def _route(scope: Scope) -> str:
 
 
 def _method(scope: Scope) -> str:
-    method: str = scope["method"]
+    method: str = scope.get("method", "GET")
     return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "OTHER"
 
 
@@ -124,19 +122,22 @@ def build_server(
     endpoints: Sequence[Endpoint],
     gate: Gate,
     metrics: Metrics,
+    access_log: AccessLog,
     *,
     max_body_bytes: int,
     client_idle_seconds: float,
     cors_origins: Collection[str] = (),
+    sockets: Sequence[WebSocketEndpoint] = (),
 ) -> ASGIApp:
-    """Put the endpoints behind one ASGI application."""
+    """Put the endpoints and WebSockets behind one ASGI application."""
     limits = BodyLimits(max_bytes=max_body_bytes, idle_seconds=client_idle_seconds)
     by_path: dict[str, dict[str, EndpointApp]] = {}
-    for endpoint in endpoints:
+    for endpoint in (*(socket.page() for socket in sockets), *endpoints):
         by_path.setdefault(endpoint.path, {})[endpoint.method] = EndpointApp(endpoint, gate, limits)
-    routes = [Route(path, endpoint=_Methods(apps)) for path, apps in by_path.items()]
-    app: ASGIApp = Router(routes, redirect_slashes=False, default=_Unmatched([endpoint.path for endpoint in endpoints]))
-    observed = Observed(app, metrics)
+    routes: list[BaseRoute] = [Route(path, endpoint=_Methods(apps)) for path, apps in by_path.items()]
+    routes += [WebSocketRoute(socket.path, endpoint=WebSocketEndpointApp(socket, gate)) for socket in sockets]
+    app: ASGIApp = Router(routes, redirect_slashes=False, default=_Unmatched(list(by_path)))
+    observed = Observed(app, metrics, access_log)
     if not cors_origins:
         return observed
     # Outside of what renders errors, so that pages of these origins can read them too.
@@ -179,10 +180,10 @@ class _Unmatched:
         self._paths = sorted(set(paths))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket is served here"})
-            return
         path = scope["path"][:100]
+        if path == "*":  # RFC 9110, section 9.3.7: the server as a whole
+            await Response(status_code=204, headers={"allow": "GET, HEAD, POST, DELETE, OPTIONS"})(scope, receive, send)
+            return
         near = difflib.get_close_matches(path, self._paths, n=1, cutoff=0.6)
         mend = f'did you mean "{near[0]}"?' if near else "see /docs for all routes"
         raise UnknownRoute(f'no route "{path}"; {mend}')

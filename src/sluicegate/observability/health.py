@@ -26,6 +26,16 @@ class StoreHealth(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class ProcessHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the processes that serve together. `restarts`: how often it was started again."""
+
+    name: str
+    state: Literal["stopped", "starting", "up", "down"]
+    pid: int | None = None
+    restarts: int = 0
+    reason: str = ""
+
+
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """The whole picture. ok: everything is up. degraded: it serves, but something is down. down: it cannot serve."""
 
@@ -37,6 +47,8 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreHealth
     backends: tuple[BackendHealth, ...]
     workers: int
+    processes: tuple[ProcessHealth, ...] = ()
+    """Those of a gateway of several processes."""
     reasons: tuple[str, ...] = ()
 
 

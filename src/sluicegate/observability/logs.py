@@ -4,10 +4,13 @@ Fields are keyword arguments: ``log.info("job claimed", job=id)``. Inside a requ
 request id. Callers of this module never pass secrets, prompts or bodies.
 """
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -50,13 +53,23 @@ class Log:
             self._logger.log(level, event, extra={"fields": fields}, exc_info=trace)
 
 
+def stamp(seconds: float) -> str:
+    """A moment, given in seconds since the epoch, as JSON lines tell it: RFC 3339, UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, event, then the fields."""
+    """One JSON object a line: what is in `mark`, then time (RFC 3339, UTC), level, logger, event, and the fields."""
+
+    def __init__(self, mark: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self._mark = mark or {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Render one record."""
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            **self._mark,
+            "time": stamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -68,11 +81,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, event and ``name=value`` fields, with colours when `colour` is set."""
+    """Time, level, event and ``name=value`` fields, those of `mark` first, with colours when `colour` is set."""
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self, *, colour: bool, mark: Mapping[str, int] | None = None) -> None:
         super().__init__()
         self._colour = colour
+        self._mark = mark or {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Render one record."""
@@ -80,7 +94,8 @@ class ConsoleFormatter(logging.Formatter):
         if self._colour:
             level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
         moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        fields = " ".join(f"{name}={_plain(value)}" for name, value in getattr(record, "fields", {}).items())
+        told = {**self._mark, **getattr(record, "fields", {})}
+        fields = " ".join(f"{name}={_plain(value)}" for name, value in told.items())
         text = f"{moment} {level} {record.getMessage()}" + (f"  {fields}" if fields else "")
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
@@ -91,16 +106,86 @@ def _plain(value: Any) -> str:
     return f'"{escaped}"' if " " in escaped or not escaped else escaped
 
 
-def configure_logs(settings: ObservabilitySettings, stream: TextIO | None = None) -> None:
-    """Send the logs of this process to `stream` (standard error by default)."""
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes log lines to a stream, each as it comes, but for those that are `collected` to be written together.
+
+    Collected lines are JSON objects. They go before whatever is written next, so that the order is that of the calls,
+    and at the end of the program (`logging.shutdown`).
+    """
+
+    def __init__(self, stream: TextIO, mark: Mapping[str, int] | None = None) -> None:
+        """`mark` stands at the head of every collected line."""
+        super().__init__(stream)
+        self._head = b"{" + b"".join(b'"%b":%d,' % (name.encode(), value) for name, value in (mark or {}).items())
+        self.collected: list[msgspec.Struct] = []
+        """Append to it from any thread; call `flush` in time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the collected lines, then this one."""
+        self._write_collected()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write the collected lines. Those that the stream does not take are lost, as single lines would be."""
+        self.acquire()
+        try:
+            self._write_collected()
+            super().flush()
+        finally:
+            self.release()
+
+    def _write_collected(self) -> None:
+        # Other threads append meanwhile: the list stays the same, and only what was seen is taken from it.
+        count = len(self.collected)
+        if not count:
+            return
+        lines, self.collected[:count] = self.collected[:count], []
+        with contextlib.suppress(OSError, ValueError):
+            for piece in _pieces(self._marked(_encode_lines(lines))):
+                self.stream.write(piece.decode())
+
+    def _marked(self, lines: bytes) -> bytes:
+        return lines if self._head == b"{" else (b"\n" + lines).replace(b"\n{", b"\n" + self._head)[1:]
+
+
+def _encode_lines(lines: Sequence[msgspec.Struct]) -> bytes:
+    try:
+        return msgspec.json.Encoder().encode_lines(lines)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot say
+        return b"".join(map(_encode_odd_line, lines))
+
+
+def _encode_odd_line(line: msgspec.Struct) -> bytes:
+    fields = msgspec.structs.asdict(line)
+    said = {name: _sayable(value) if isinstance(value, str) else value for name, value in fields.items()}
+    return msgspec.json.encode(said) + b"\n"
+
+
+def _sayable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """Whole lines, as many as a pipe takes at once: processes that share a pipe do not cut one another's lines."""
+    start = 0
+    while start < len(lines):
+        end = lines.rfind(b"\n", start, start + PIPE_BUF) + 1 or lines.find(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+
+
+def configure_logs(
+    settings: ObservabilitySettings, stream: TextIO | None = None, *, mark: Mapping[str, int] | None = None
+) -> None:
+    """Send the logs of this process to `stream` (standard error by default), with `mark` at the head of every line."""
     stream = stream or sys.stderr
     form: Literal["auto", "json", "console"] = settings.log_format
     if form == "auto":
         form = "console" if stream.isatty() else "json"
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if form == "json" else ConsoleFormatter(colour=stream.isatty()))
+    handler = LineHandler(stream, mark)
+    handler.setFormatter(JsonFormatter(mark) if form == "json" else ConsoleFormatter(colour=stream.isatty(), mark=mark))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx", "httpcore", "PIL", "asyncio"):
+    for noisy in ("httpx", "httpcore", "PIL", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,14 +1,18 @@
-"""Prometheus metrics. Names and labels are public: they change only with a major version."""
+"""Prometheus metrics. Names and labels are public: they change only with a major version.
+
+counted where things happen ─┐
+read from the backends ──────┼─▶ dump ─▶ merged with the other processes' dumps ─┐
+read from the system ────────┘                                                   ├─▶ render
+read from the store, once, by the process that answers the scrape: `snapshot` ───┘
+"""
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
+
+from sluicegate.observability.process import ProcessFigures
+from sluicegate.observability.tallies import Counter, FamilyDump, Gauge, Histogram, MetricsDump, numbers
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _WAITS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200)
@@ -18,75 +22,105 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Every metric of one process, in a registry of its own."""
+    """Every metric of one process. Count on the event loop's thread only; see `tallies` for how."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
         self.requests = Counter(
-            "http_requests_total",
-            "Requests answered, by route template.",
-            ("method", "path", "status_code"),
-            registry=self.registry,
+            "http_requests_total", "Requests answered, by route template.", ("method", "path", "status_code")
         )
         self.request_seconds = Histogram(
             "http_request_duration_seconds",
             "From the request's head to the end of its answer.",
             ("method", "path"),
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
         )
-        self.active_streams = Gauge(
-            "ai_gateway_active_streams", "Chat calls being relayed now.", registry=self.registry
-        )
+        active_streams = Gauge("ai_gateway_active_streams", "Chat calls being relayed now.", ())
+        self.active_streams = active_streams.labels()
         self.streams = Counter(
-            "ai_gateway_streams_total",
-            "Chat calls ended, by how: completed, cancelled or error.",
-            ("status",),
-            registry=self.registry,
+            "ai_gateway_streams_total", "Chat calls ended, by how: completed, cancelled or error.", ("status",)
         )
-        self.tokens = Counter(
-            "ai_tokens_processed_total", "Prompt and completion tokens, by model.", ("model",), registry=self.registry
-        )
+        self.tokens = Counter("ai_tokens_processed_total", "Prompt and completion tokens, by model.", ("model",))
         self.inference_seconds = Histogram(
             "ai_model_inference_duration_seconds",
             "A chat call that reached a backend, from its arrival here to its end.",
             ("model",),
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
         )
         self.first_token_seconds = Histogram(
             "sluicegate_time_to_first_token_seconds",
             "From the caller's request to the first bytes of the streamed answer.",
             ("model",),
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
         )
         self.backend_errors = Counter(
-            "sluicegate_backend_errors_total",
-            "Calls that failed at a backend.",
-            ("backend", "model", "reason"),
-            registry=self.registry,
+            "sluicegate_backend_errors_total", "Calls that failed at a backend.", ("backend", "model", "reason")
         )
         self.queue_wait_seconds = Histogram(
             "sluicegate_queue_wait_seconds",
             "From a job's submission to its first claim, for jobs that this gateway stored.",
             ("tier",),
-            buckets=_WAITS,
-            registry=self.registry,
+            _WAITS,
         )
         self.snapshot = Snapshot()
-        self.registry.register(self.snapshot)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+        self._families: tuple[Counter | Gauge | Histogram, ...] = (
+            self.requests,
+            self.request_seconds,
+            active_streams,
+            self.streams,
+            self.tokens,
+            self.inference_seconds,
+            self.first_token_seconds,
+            self.backend_errors,
+            self.queue_wait_seconds,
+        )
+        self._process = ProcessFigures()
+        self._read_backends: Callable[[], BackendGauges] = BackendGauges
 
     def waited(self, tier: str, seconds: float) -> None:
         """A job of the tier began after so long."""
         self.queue_wait_seconds.labels(tier).observe(seconds)
 
-    def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def read_backends_from(self, read: Callable[[], "BackendGauges"]) -> None:
+        """Ask `read` how the backends stand, whenever a dump is made."""
+        self._read_backends = read
+
+    def dump(self) -> MetricsDump:
+        """What this process adds to the whole: everything but the store's gauges."""
+        counted = (family.dump() for family in self._families)
+        return MetricsDump.of((*counted, *self._read_backends().families(), *self._process.families()))
+
+    def render(self, dump: MetricsDump | None = None) -> bytes:
+        """A dump, by default this process's own, and the store's gauges, in Prometheus' text format."""
+        from sluicegate.observability.exposition import render
+
+        mine = self.dump() if dump is None else dump
+        return render(mine.merged(MetricsDump.of(self.snapshot.families())))
+
+
+class BackendGauges(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process stands with the chat backends, by (backend, model)."""
+
+    inflight: dict[tuple[str, str], int] = {}
+    """Calls in flight."""
+    limits: dict[tuple[str, str], int] = {}
+    """How many all processes together may have in flight."""
+
+    def families(self) -> tuple[FamilyDump, ...]:
+        """The gauges."""
+        labels = ("backend", "model")
+        return (
+            numbers(
+                "sluicegate_backend_inflight", "Calls in flight at a backend.", labels, self.inflight.items(), parts=1
+            ),
+            numbers(
+                "sluicegate_backend_limit",
+                "Calls that a backend may have in flight.",
+                labels,
+                self.limits.items(),
+                parts=1,
+                merge="least",
+            ),
+        )
 
 
 class QueueGauges(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,56 +147,41 @@ class QueueGauges(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Snapshot(Collector):
-    """Gauges whose truth lies elsewhere (store, backends); refreshed just before each scrape."""
+class Snapshot:
+    """What the store told last; refreshed just before each scrape. It is the same in every process: never added up."""
 
     def __init__(self) -> None:
         self.queue = QueueGauges()
         self.oldest_snapshot: int | None = None
         """See `Store.oldest_snapshot`."""
-        self.inflight: dict[tuple[str, str], int] = {}
-        """Calls in flight by (backend, model)."""
-        self.limits: dict[tuple[str, str], int] = {}
-        """Concurrency limits by (backend, model)."""
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def families(self) -> tuple[FamilyDump, ...]:
         """The gauges as they were last refreshed."""
-        by_tier, by_backend = ("pool", "tier"), ("backend", "model")
+        by_tier = ("pool", "tier")
         queue = self.queue
-        yield _gauge(
-            "sluicegate_queue_jobs", "Jobs that have not ended, by state.", (*by_tier, "state"), queue.jobs.items()
+        workers = [((pool,), count) for pool, count in queue.workers.items()]
+        oldest = [((), self.oldest_snapshot)] if self.oldest_snapshot is not None else []
+        return (
+            numbers(
+                "sluicegate_queue_jobs", "Jobs that have not ended, by state.", (*by_tier, "state"), queue.jobs.items()
+            ),
+            numbers(
+                "sluicegate_queue_longest_wait_seconds",
+                "Age of the oldest queued job.",
+                by_tier,
+                queue.longest_wait.items(),
+            ),
+            numbers(
+                "sluicegate_queue_cost_seconds",
+                "Estimated cost of the queued jobs, in reference seconds.",
+                by_tier,
+                queue.cost.items(),
+            ),
+            numbers("sluicegate_pool_workers", "Live workers that serve the pool.", ("pool",), workers),
+            numbers(
+                "sluicegate_store_oldest_snapshot",
+                "PostgreSQL: how many transactions ago the oldest open one began.",
+                (),
+                oldest,
+            ),
         )
-        yield _gauge(
-            "sluicegate_queue_longest_wait_seconds",
-            "Age of the oldest queued job.",
-            by_tier,
-            queue.longest_wait.items(),
-        )
-        yield _gauge(
-            "sluicegate_queue_cost_seconds",
-            "Estimated cost of the queued jobs, in reference seconds.",
-            by_tier,
-            queue.cost.items(),
-        )
-        workers = (((pool,), count) for pool, count in queue.workers.items())
-        yield _gauge("sluicegate_pool_workers", "Live workers that serve the pool.", ("pool",), workers)
-        oldest = [((), float(self.oldest_snapshot))] if self.oldest_snapshot is not None else []
-        yield _gauge(
-            "sluicegate_store_oldest_snapshot",
-            "PostgreSQL: how many transactions ago the oldest open one began.",
-            (),
-            oldest,
-        )
-        yield _gauge("sluicegate_backend_inflight", "Calls in flight at a backend.", by_backend, self.inflight.items())
-        yield _gauge(
-            "sluicegate_backend_limit", "Calls that a backend may have in flight.", by_backend, self.limits.items()
-        )
-
-
-def _gauge(
-    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for label_values, value in values:
-        family.add_metric(label_values, value)
-    return family

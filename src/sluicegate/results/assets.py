@@ -16,7 +16,7 @@ from sluicegate.results import pictures
 from sluicegate.storage.contracts import AssetCatalog, BlobStore
 
 _DATA_URL = re.compile(r"^data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
-_ASSET_ID = re.compile(r"^asset_[0-9a-z]{26}$")
+_ASSET_ID = re.compile(r"^asset_[0-9a-z]{26}\Z")
 _CONCURRENT_DECODES = 2
 
 

@@ -17,6 +17,7 @@ from sluicegate.settings.tree import (
     TierLimits,
     TierSettings,
     TimeoutSettings,
+    TlsSettings,
     WorkerSettings,
     without_password,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "TierLimits",
     "TierSettings",
     "TimeoutSettings",
+    "TlsSettings",
     "WorkerSettings",
     "load_settings",
     "without_password",

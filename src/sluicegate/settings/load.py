@@ -19,7 +19,12 @@ from sluicegate.settings.tree import BUILT_IN_TIERS, POSTGRES_SCHEMES, Settings,
 ENVIRONMENT_PREFIX = "SLUICEGATE__"
 DEFAULT_FILE = "sluicegate.toml"
 _LISTS = frozenset({"server.cors_origins", "worker.pools"})
-_TIER_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+_ADDRESSES = {
+    "openai": "http://127.0.0.1:9000/v1",
+    "vllm": "http://gpu1:8000/v1",
+    "ollama": "http://127.0.0.1:11434",
+}
+_TIER_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}\Z")
 
 
 def load_settings(
@@ -115,6 +120,7 @@ def _cross_check(tree: Mapping[str, Any], environment: Mapping[str, str]) -> lis
         *_check_tiers(tree.get("tiers"), server if isinstance(server, dict) else {}),
         *_check_models(backends),
         *_check_worker(worker if isinstance(worker, dict) else {}),
+        *_check_tls(server.get("tls") if isinstance(server, dict) else None),
     ]
 
 
@@ -126,15 +132,26 @@ def _check_backends(backends: Sequence[Mapping[str, Any]], environment: Mapping[
         if name in names:
             yield Fault(f"{path}.name", f'"{name}" is taken by an earlier backend', "give it another name")
         names.add(str(name))
-        if table.get("kind") == "openai" and not _is_http(str(table.get("url", ""))):
-            got = table.get("url", "")
-            mend = 'write for example "http://127.0.0.1:9000/v1"'
-            yield Fault(f"{path}.url", f'expected an http or https address, got "{got}"', mend)
+        yield from _check_url(f"{path}.url", table.get("kind"), table.get("url", ""))
         variable = table.get("api_key_env")
         if isinstance(variable, str) and variable and not environment.get(variable):
             mend = did_you_mean(variable, environment) or ""
             message = f'the environment has no "{variable}"'
             yield Fault(f"{path}.api_key_env", message, mend if "mean" in mend else None)
+
+
+def _check_url(path: str, kind: Any, url: Any) -> Iterator[Fault]:
+    """The address of a backend elsewhere; an Ollama server is named by its root, not by one of its two dialects."""
+    if not isinstance(kind, str) or kind not in _ADDRESSES:
+        return
+    if not isinstance(url, str) or not _is_http(url):
+        yield Fault(path, f'expected an http or https address, got "{url}"', f'write for example "{_ADDRESSES[kind]}"')
+        return
+    root = url.rstrip("/")
+    for end in ("/api", "/v1"):
+        if kind == "ollama" and root.endswith(end):
+            message = f'expected the root of an Ollama server, got "{url}"'
+            yield Fault(path, message, f'write "{root.removesuffix(end)}", or kind = "openai" for its /v1')
 
 
 def _check_tiers(tiers: Any, server: Mapping[str, Any]) -> Iterator[Fault]:
@@ -179,6 +196,19 @@ def _check_worker(worker: Mapping[str, Any]) -> Iterator[Fault]:
     for index, pool in enumerate(pools):
         if pool in pools[:index]:
             yield Fault(f"worker.pools[{index}]", f'"{pool}" stands there already', "name each pool once")
+
+
+def _check_tls(tls: Any) -> Iterator[Fault]:
+    if not isinstance(tls, dict):
+        return
+    for field, other in (("certificate", "key"), ("key", "certificate")):
+        value = tls.get(field, "")
+        if not isinstance(value, str):
+            continue
+        if not value and tls.get(other):
+            yield Fault(f"server.tls.{field}", "missing; encryption needs both files", f"name the {field}'s file")
+        elif value and not Path(value).is_file():
+            yield Fault(f"server.tls.{field}", f'no file "{value}"', "give the path of a file in PEM form")
 
 
 def _find_secrets(storage: Any) -> Iterator[Fault]:
@@ -239,5 +269,8 @@ def _wrong_in_address(url: str) -> str:
 
 
 def _is_http(url: str) -> bool:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)

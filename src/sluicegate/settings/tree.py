@@ -14,7 +14,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Name = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z",
         extra={"hint": "letters, digits and . _ - only, at most 64, beginning with a letter or digit"},
     ),
 ]
@@ -34,17 +34,30 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the settings file; unknown fields are faults."""
 
 
+class TlsSettings(_Section, frozen=True, kw_only=True):
+    """Encryption of what callers send and get. Both files, in PEM form, or neither."""
+
+    certificate: Annotated[str, Meta(description="File of the certificate, with those that sign it behind it.")] = ""
+    key: Annotated[str, Meta(description="File of the certificate's private key, without a password.")] = ""
+
+
 class ServerSettings(_Section, frozen=True, kw_only=True):
     """The HTTP server."""
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8000
+    processes: Annotated[
+        int, Meta(ge=0, le=256, description="Processes that serve the one port; 0: one for each core.")
+    ] = 1
     max_streams: Annotated[int, Meta(ge=1, description="Chat calls relayed at once; more get 503.")] = 2_000
     max_body_bytes: Annotated[int, Meta(ge=1_024, description="Largest JSON body, in bytes.")] = 16_000_000
     max_upload_bytes: Annotated[int, Meta(ge=1_024, description="Largest uploaded picture, in bytes.")] = 100_000_000
     client_idle_seconds: Annotated[
         Seconds, Meta(description="How long a caller may pause while it sends a body or takes a chat answer.")
     ] = 60.0
+    head_seconds: Annotated[
+        Seconds, Meta(description="How long a request's line and headers may take to arrive, all in all.")
+    ] = 20.0
     drain_seconds: Annotated[Seconds, Meta(description="After SIGTERM, how long running work may take to end.")] = 30.0
     cors_origins: Annotated[
         tuple[str, ...],
@@ -53,6 +66,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     local_tier: Annotated[
         Name, Meta(description="Tier of the tenant `local`, as whom every caller acts until keys exist.")
     ] = "local"
+    tls: TlsSettings = TlsSettings()
 
 
 class StorageSettings(_Section, frozen=True, kw_only=True):
@@ -84,7 +98,7 @@ class TimeoutSettings(_Section, frozen=True, kw_only=True):
     total: Annotated[Seconds, Meta(description="For the whole call.")] = 600.0
 
 
-BackendKind = Literal["openai", "local-llm", "local-image"]
+BackendKind = Literal["openai", "vllm", "ollama", "local-llm", "local-image"]
 
 
 class BackendSettings(_Section, frozen=True, kw_only=True):
@@ -92,7 +106,10 @@ class BackendSettings(_Section, frozen=True, kw_only=True):
 
     name: Annotated[Name, Meta(description="A unique name, shown in health, metrics and jobs.")]
     kind: Annotated[BackendKind, Meta(description="Which adapter serves it.")]
-    url: Annotated[str, Meta(description="kind openai: base address, such as http://gpu1:8000/v1.")] = ""
+    url: Annotated[
+        str,
+        Meta(description="openai, vllm: base address, such as http://gpu1:8000/v1; ollama: the server's root."),
+    ] = ""
     api_key_env: Annotated[str, Meta(description="Environment variable that holds the backend's key.")] = ""
     models: Annotated[tuple[str, ...], Meta(description="Models to serve; empty: all that the backend names.")] = ()
     max_concurrency: Annotated[

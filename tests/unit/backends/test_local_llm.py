@@ -17,10 +17,10 @@ import pytest
 from tests.upstream import eventually
 
 from sluicegate.backends import local_llm
-from sluicegate.backends.fleet import Fleet
+from sluicegate.backends.answer import Answer, ask
+from sluicegate.backends.backend import ChatCall
 from sluicegate.backends.local_llm import MODEL, LocalLLMBackend
-from sluicegate.errors import BackendFailed, BackendUnavailable, InvalidSettings
-from sluicegate.scheduling.balancer import Balancer
+from sluicegate.errors import BackendFailed, BackendUnavailable, InvalidInput, InvalidSettings
 from sluicegate.settings import BackendSettings
 
 SETTINGS = BackendSettings(name="local-llm", kind="local-llm")
@@ -29,6 +29,10 @@ SETTINGS = BackendSettings(name="local-llm", kind="local-llm")
 def body(tokens: int) -> bytes:
     talk = [{"role": "user", "content": "Tell me a long story about a fox."}]
     return json.dumps({"model": MODEL, "messages": talk, "max_tokens": tokens, "stream": True}).encode()
+
+
+async def talk(backend: LocalLLMBackend, body: bytes, path: str = "chat/completions", *, stream: bool = True) -> Answer:
+    return await ask(backend.send, ChatCall(path, body, "req_1", stream))
 
 
 def play(scene: Callable[[LocalLLMBackend], Awaitable[None]]) -> None:
@@ -74,7 +78,7 @@ def test_it_is_starting_and_then_up_with_four_useful_slots() -> None:
         assert backend.health().state == "starting"
         assert [card.id for card in backend.cards()] == [MODEL]
         with pytest.raises(BackendUnavailable, match="starting"):
-            await backend.call("chat/completions", body(1), request_id="req_1")
+            await talk(backend, body(1))
         await eventually(lambda: backend.health().state == "up")
         assert [slot["n_ctx"] for slot in await slots(backend)] == [2048] * 4
 
@@ -96,13 +100,13 @@ def test_nobody_else_on_the_machine_can_use_the_child() -> None:
 def test_closing_an_answer_frees_its_slot() -> None:
     async def scene(backend: LocalLLMBackend) -> None:
         await eventually(lambda: backend.health().state == "up")
-        answer = await backend.call("chat/completions", body(1_900), request_id="req_1")
+        answer = await talk(backend, body(1_900))
         chunks = answer.chunks()
         for _ in range(3):
             await anext(chunks)
         assert any(slot["is_processing"] for slot in await slots(backend))
         closed = time.monotonic()
-        await answer.close()
+        answer.close()
         while any(slot["is_processing"] for slot in await slots(backend)):
             assert time.monotonic() - closed < 10, "1 900 tokens would take longer than this"
 
@@ -114,22 +118,20 @@ def test_leaving_a_call_that_is_not_streamed_frees_its_slot_while_others_are_ser
 
     async def scene(backend: LocalLLMBackend) -> None:
         await eventually(lambda: backend.health().state == "up")
-        other = await backend.call("chat/completions", body(1_900), request_id="req_1")
+        other = await talk(backend, body(1_900))
         pieces = other.chunks()
         await anext(pieces)
         call = json.loads(body(1_900)) | {"stream": False, "ignore_eos": True}
-        answer = await backend.call("chat/completions", json.dumps(call).encode(), request_id="req_2")
-        reading = asyncio.ensure_future(anext(answer.chunks()))
+        answer = await talk(backend, json.dumps(call).encode(), stream=False)
+        reading = asyncio.ensure_future(answer.read())
         while sum(slot["is_processing"] for slot in await slots(backend)) < 2:
             await anext(pieces)
-        reading.cancel()
-        await asyncio.wait({reading})
         closed = time.monotonic()
-        await answer.close()
+        reading.cancel()
         while sum(slot["is_processing"] for slot in await slots(backend)) > 1:
             await anext(pieces)
             assert time.monotonic() - closed < 10, "1 900 tokens would take longer than this"
-        await other.close()
+        other.close()
 
     play(scene)
 
@@ -138,21 +140,20 @@ def test_a_call_that_is_not_streamed_is_answered_whole() -> None:
     async def scene(backend: LocalLLMBackend) -> None:
         await eventually(lambda: backend.health().state == "up")
         call = json.loads(body(5)) | {"stream": False, "n": 1}
-        answer = await backend.call("chat/completions", json.dumps(call).encode(), request_id="req_1")
-        told = json.loads(b"".join([piece async for piece in answer.chunks()]))
+        answer = await talk(backend, json.dumps(call).encode(), stream=False)
+        told = json.loads(await answer.read())
         assert told["object"] == "chat.completion"
         assert told["usage"]["completion_tokens"] == 5
         assert told["choices"][0]["finish_reason"] == "length"
         assert told["choices"][0]["message"]["content"]
-        await answer.close()
 
     play(scene)
 
 
-def test_a_killed_child_breaks_its_answers_and_is_soon_back_for_calls_that_wait() -> None:
+def test_a_killed_child_breaks_its_answers_and_is_soon_back_with_another_key() -> None:
     async def scene(backend: LocalLLMBackend) -> None:
-        balancer = Balancer(Fleet([backend]), patience=30)
-        answer = await balancer.open(MODEL, "chat/completions", body(1_900), "req_1")
+        await eventually(lambda: backend.health().state == "up")
+        answer = await talk(backend, body(1_900))
         chunks = answer.chunks()
         await anext(chunks)
         first, (_, first_key) = pid_of(backend), reach(backend)
@@ -160,12 +161,58 @@ def test_a_killed_child_breaks_its_answers_and_is_soon_back_for_calls_that_wait(
         with pytest.raises(BackendFailed):
             async for _ in chunks:
                 pass
-        await answer.close()
-        again = await balancer.open(MODEL, "chat/completions", body(2), "req_2")
+        await eventually(lambda: backend.health().state != "up")
+        await eventually(lambda: backend.health().state == "up")
+        again = await talk(backend, body(2))
         assert again.status == 200
-        await again.close()
+        again.close()
         assert pid_of(backend) != first
         assert reach(backend)[1] != first_key
+
+    play(scene)
+
+
+def test_plain_completions_are_answered_whole_and_as_a_stream() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        call = {"model": MODEL, "prompt": "Once upon", "max_tokens": 3}
+        whole = json.loads(await (await talk(backend, json.dumps(call).encode(), "completions", stream=False)).read())
+        assert whole["object"] == "text_completion"
+        assert whole["usage"]["completion_tokens"] == 3
+        assert whole["choices"][0]["text"]
+        assert whole["choices"][0]["finish_reason"] == "length"
+        streamed = await talk(backend, json.dumps(call | {"stream": True}).encode(), "completions")
+        assert (await streamed.read()).count(b"text_completion") > 2
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("completions", {}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "word " * 4_000}]}),
+        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {
+            "url": "data:image/png;base64,xx"}}]}]}),
+    ],
+)  # fmt: skip
+def test_what_the_server_refuses_is_a_400_with_its_words(path: str, fields: dict[str, Any]) -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        for stream in (True, False):
+            call = {"model": MODEL, "stream": stream, **fields}
+            answer = await talk(backend, json.dumps(call).encode(), path, stream=stream)
+            assert answer.status == 400
+            assert json.loads(await answer.read())["error"]["message"]
+
+    play(scene)
+
+
+def test_embeddings_are_refused_before_the_server_is_asked() -> None:
+    async def scene(backend: LocalLLMBackend) -> None:
+        await eventually(lambda: backend.health().state == "up")
+        with pytest.raises(InvalidInput, match="no embeddings"):
+            await talk(backend, b"{}", "embeddings")
 
     play(scene)
 

@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from tests.upstream import Upstream, eventually, scripted_upstream
 
-from sluicegate.backends.backend import BackendState, UpstreamAnswer
+from sluicegate.backends.answer import Answer, ask
+from sluicegate.backends.backend import BackendState, ChatCall
 from sluicegate.backends.openai import OpenAIBackend
 from sluicegate.errors import BackendError, BackendFailed, BackendTimeout, BackendUnavailable
 from sluicegate.settings import BackendSettings, TimeoutSettings
@@ -36,21 +37,20 @@ def body(model: str, *, stream: bool = True, **script: Any) -> bytes:
     return json.dumps({"model": model, "messages": [], "stream": stream, "script": script}).encode()
 
 
-async def ask(backend: OpenAIBackend, model: str, *, stream: bool = True, **script: Any) -> UpstreamAnswer:
-    return await backend.call("chat/completions", body(model, stream=stream, **script), request_id="req_1")
+async def talk(backend: OpenAIBackend, model: str, *, stream: bool = True, **script: Any) -> Answer:
+    call = ChatCall("chat/completions", body(model, stream=stream, **script), "req_1", stream)
+    return await ask(backend.send, call)
 
 
-async def read(answer: UpstreamAnswer) -> bytes:
-    try:
-        return b"".join([chunk async for chunk in answer.chunks()])
-    finally:
-        await answer.close()
+async def said(backend: OpenAIBackend, model: str, **script: Any) -> bytes:
+    """The body of a whole call."""
+    return await (await talk(backend, model, **script)).read()
 
 
 async def failure(backend: OpenAIBackend, model: str, **script: Any) -> BackendError:
     """The error that a call or its body ends with."""
     with pytest.raises(BackendError) as caught:
-        await read(await ask(backend, model, **script))
+        await said(backend, model, **script)
     return caught.value
 
 
@@ -85,7 +85,7 @@ def test_the_request_arrives_as_it_was_sent_with_the_key_and_the_request_id() ->
     async def scene(upstream: Upstream) -> None:
         backend = make(upstream.url, api_key_env="UP_KEY", environment={"UP_KEY": "sk-secret\n"})
         async with started(backend):
-            await read(await ask(backend, "steady"))
+            await said(backend, "steady")
             last = upstream.seen()["last"]
             assert last["path"] == "/v1/chat/completions"
             assert last["body"] == json.loads(body("steady"))
@@ -106,9 +106,9 @@ def test_a_wrong_key_is_told_in_health_without_being_shown(caplog: pytest.LogCap
         async with started(backend, "down"):
             assert "401" in backend.health().reason
             assert "UP_KEY" in backend.health().reason
-            answer = await ask(backend, "steady")
+            answer = await talk(backend, "steady")
             assert answer.status == 401
-            await answer.close()
+            answer.close()
             assert "sk-wrong" not in backend.health().reason + caplog.text
 
     play(scene, key="sk-right")
@@ -117,13 +117,12 @@ def test_a_wrong_key_is_told_in_health_without_being_shown(caplog: pytest.LogCap
 def test_pieces_are_passed_on_as_they_arrive() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            answer = await ask(backend, "steady", gap_after=1)
-            async with aclosing(answer.chunks()) as chunks:  # type: ignore[type-var]
-                got = b""
-                while b"word0" not in got:
-                    got += await anext(chunks)
+            answer = await talk(backend, "steady", gap_after=1)
+            chunks, got = answer.chunks(), b""
+            while b"word0" not in got:
+                got += await anext(chunks)
             assert b"word1" not in got
-            await answer.close()
+            answer.close()
 
     play(scene)
 
@@ -131,7 +130,7 @@ def test_pieces_are_passed_on_as_they_arrive() -> None:
 def test_a_huge_event_arrives_whole() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            assert (await read(await ask(backend, "huge"))).count(b"x" * 3_000_000) == 2
+            assert (await said(backend, "huge")).count(b"x" * 3_000_000) == 2
 
     play(scene)
 
@@ -140,10 +139,10 @@ def test_a_huge_event_arrives_whole() -> None:
 def test_an_error_of_the_server_is_an_answer_like_any_other(status: int) -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            answer = await ask(backend, f"error-{status}")
+            answer = await talk(backend, f"error-{status}")
             assert answer.status == status
             assert answer.content_type == "application/json"
-            assert json.loads(await read(answer))["error"]["message"] == f"scripted {status}"
+            assert json.loads(await answer.read())["error"]["message"] == f"scripted {status}"
             assert backend.health().state == "up"
 
     play(scene)
@@ -152,9 +151,9 @@ def test_an_error_of_the_server_is_an_answer_like_any_other(status: int) -> None
 def test_a_redirect_is_not_followed() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            answer = await ask(backend, "redirects")
+            answer = await talk(backend, "redirects")
             assert answer.status == 307
-            await answer.close()
+            answer.close()
             assert upstream.seen()["requests"] == 1
 
     play(scene)
@@ -163,8 +162,8 @@ def test_a_redirect_is_not_followed() -> None:
 def test_a_body_that_was_compressed_unasked_is_unpacked() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            answer = await ask(backend, "gzip", stream=False)
-            assert json.loads(await read(answer))["usage"]["total_tokens"] == 12
+            answer = await talk(backend, "gzip", stream=False)
+            assert json.loads(await answer.read())["usage"]["total_tokens"] == 12
 
     play(scene)
 
@@ -218,9 +217,9 @@ def test_an_answer_that_is_no_http_is_a_failure() -> None:
 def test_a_pooled_connection_that_had_died_is_replaced_once() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            await read(await ask(backend, "steady"))
-            assert b"[DONE]" in await read(await ask(backend, "drops-reused"))
-            await read(await ask(backend, "steady"))
+            await said(backend, "steady")
+            assert b"[DONE]" in await said(backend, "drops-reused")
+            await said(backend, "steady")
             assert isinstance(await failure(backend, "drops"), BackendUnavailable)
             assert upstream.seen()["requests"] == 6
 
@@ -235,7 +234,7 @@ def test_connections_are_kept_for_the_next_call() -> None:
         backend = OpenAIBackend(BackendSettings(name="up", kind="openai", url=upstream.url, models=("steady",)))
         async with started(backend):
             for _ in range(5):
-                await read(await ask(backend, "steady"))
+                await said(backend, "steady")
             assert upstream.seen()["connections"] == before + 2, "one for the probe, one for the calls"
 
     play(scene)
@@ -244,11 +243,11 @@ def test_connections_are_kept_for_the_next_call() -> None:
 def test_closing_an_answer_early_stops_the_work_upstream() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            answer = await ask(backend, "endless")
+            answer = await talk(backend, "endless")
             chunks = answer.chunks()
             await anext(chunks)
-            await answer.close()
-            await answer.close()
+            answer.close()
+            answer.close()
             assert (await upstream.wait_until("cancelled", 1))["open"] == 0
 
     play(scene)
@@ -257,7 +256,7 @@ def test_closing_an_answer_early_stops_the_work_upstream() -> None:
 def test_cancelling_a_call_that_waits_for_its_head_stops_the_work_upstream() -> None:
     async def scene(upstream: Upstream) -> None:
         async with started(make(upstream.url)) as backend:
-            task = asyncio.create_task(ask(backend, "slow-head"))
+            task = asyncio.create_task(talk(backend, "slow-head"))
             await upstream.wait_until("open", 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -281,7 +280,7 @@ def test_a_refused_call_marks_the_backend_down_until_a_probe_finds_it_again() ->
             assert [card.id for card in backend.cards()] == ["steady"]
             await asyncio.to_thread(upstream.start)
             await eventually(lambda: backend.health().state == "up")
-            await read(await ask(backend, "steady"))
+            await said(backend, "steady")
 
     play(scene, "steady")
 
@@ -300,7 +299,7 @@ def test_a_connection_that_is_not_made_in_time_names_its_limit() -> None:
         async with started(backend, "down"):
             upstream.freeze()
             error = await failure(backend, "steady")
-            assert isinstance(error, BackendTimeout)
+            assert isinstance(error, BackendUnavailable)
             assert error.details["limit"] == "connect"
 
     play(scene)

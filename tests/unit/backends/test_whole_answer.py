@@ -1,34 +1,15 @@
 """Putting a streamed answer together."""
 
-import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.backends.whole_answer import WholeAnswer, as_stream
+from sluicegate.backends.whole_answer import as_stream, whole_answer
 from sluicegate.errors import BackendFailed
-
-
-class Recorded:
-    """An answer that was recorded."""
-
-    def __init__(self, pieces: list[bytes], content_type: str = "text/event-stream", status: int = 200) -> None:
-        self.status = status
-        self.content_type = content_type
-        self.retry_after: float | None = None
-        self._pieces = pieces
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def stream(*chunks: dict[str, Any], done: bool = True) -> bytes:
@@ -40,11 +21,11 @@ def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0, **mo
     return {"id": "c1", "model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": finish}], **more}
 
 
-def whole(*pieces: bytes) -> dict[str, Any]:
-    async def read() -> bytes:
-        return b"".join([piece async for piece in WholeAnswer(Recorded(list(pieces))).chunks()])
-
-    made: dict[str, Any] = json.loads(asyncio.run(read()))
+def whole(*pieces: bytes, path: str = "chat/completions") -> dict[str, Any]:
+    translation = whole_answer(path)
+    assert translation.content_type == "application/json"
+    said = b"".join([translation.feed(piece) for piece in pieces])
+    made: dict[str, Any] = json.loads(said + translation.finish())
     return made
 
 
@@ -108,12 +89,21 @@ def test_an_answer_that_is_not_complete_is_a_failure(data: bytes) -> None:
         whole(data)
 
 
-def test_an_error_answer_is_passed_on_as_it_is() -> None:
-    async def read() -> tuple[int, str, bytes]:
-        answer = WholeAnswer(Recorded([b'{"error":', b"1}"], "application/json", 400))
-        return answer.status, answer.content_type, b"".join([piece async for piece in answer.chunks()])
+def test_a_stream_without_its_last_words_is_whole_when_its_choices_are() -> None:
+    assert whole(stream(chunk({"content": "a"}, "stop"), done=False))["choices"][0]["message"]["content"] == "a"
 
-    assert asyncio.run(read()) == (400, "application/json", b'{"error":1}')
+
+def test_plain_completions_are_joined_by_their_texts() -> None:
+    def text(words: str, index: int, finish: str | None = None) -> dict[str, Any]:
+        return {"id": "c1", "choices": [{"text": words, "index": index, "finish_reason": finish}]}
+
+    told = stream(text("a", 0), text("x", 1), text("b", 0), text("", 1, "length"), text("", 0, "stop"))
+    made = whole(told, path="completions")
+    assert made["object"] == "text_completion"
+    assert made["choices"] == [
+        {"text": "ab", "index": 0, "logprobs": None, "finish_reason": "stop"},
+        {"text": "x", "index": 1, "logprobs": None, "finish_reason": "length"},
+    ]
 
 
 def test_only_calls_that_are_not_streamed_are_changed() -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
 from tests.gateway import free_port
+from tests.ollama_peer import ollama_peer
 from tests.unit.cli.scripted_gateway import json_answer, scripted_gateway
 from tests.upstream import scripted_upstream
 
@@ -142,6 +144,31 @@ def test_a_backend_that_answers_is_well_and_its_models_are_told() -> None:
         findings = chat_findings(Settings(backends=(backend,)))
 
     assert findings == [Finding("backend gpu", "ok", "serves steady, huge")]
+
+
+def test_an_ollama_server_is_examined_like_any_other() -> None:
+    with ollama_peer() as peer:
+        backend = BackendSettings(name="gpu", kind="ollama", url=peer.url)
+        (finding,) = chat_findings(Settings(backends=(backend,)))
+
+    assert (finding.verdict, finding.message.startswith("serves steady:latest, ")) == ("ok", True)
+
+
+def test_an_ollama_server_without_models_is_told_where_they_come_from() -> None:
+    with scripted_upstream("steady") as upstream:
+        upstream.tell("/api/tags", 200, '{"models":[]}')
+        (finding,) = chat_findings(Settings(backends=(BackendSettings(name="gpu", kind="ollama", url=upstream.root),)))
+
+    assert (finding.verdict, finding.mend) == ("warning", "pull one there, with `ollama pull`")
+
+
+@pytest.mark.parametrize("kind", ["vllm", "ollama"])
+def test_a_server_of_any_kind_that_is_not_there_is_named(kind: Literal["vllm", "ollama"]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    (finding,) = chat_findings(Settings(backends=(BackendSettings(name="gpu", kind=kind, url=url),)))
+
+    assert finding.verdict == "problem"
+    assert url in finding.mend
 
 
 def test_a_backend_that_does_not_answer_is_a_problem_with_its_address() -> None:

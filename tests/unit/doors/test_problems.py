@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from sluicegate import errors
-from sluicegate.doors.problems import Dialect, dialect_of, render_problem
+from sluicegate.doors.problems import Dialect, dialect_of, render_error, render_problem
 from sluicegate.errors import (
     BackendRefused,
     Fault,
@@ -27,7 +27,7 @@ def make(kind: type[SluicegateError]) -> SluicegateError:
     return kind("words")
 
 
-@pytest.mark.parametrize("dialect", ["openai", "chat", "native"])
+@pytest.mark.parametrize("dialect", ["openai", "chat", "ollama", "native"])
 def test_every_error_has_an_answer_in_every_dialect(dialect: Dialect) -> None:
     for kind in tree():
         answer = render_problem(make(kind), dialect, "req_1")
@@ -38,6 +38,8 @@ def test_every_error_has_an_answer_in_every_dialect(dialect: Dialect) -> None:
                 assert set(told["error"]) == {"message", "type", "param", "code"}
             case "chat":
                 assert set(told) == {"error", "message", "details"}
+            case "ollama":
+                assert told == {"error": make(kind).message}
             case "native":
                 assert {"type", "title", "status", "detail", "code", "request_id"} <= set(told)
                 assert told["status"] == answer.status_code
@@ -64,6 +66,18 @@ def test_wrong_fields_are_422_natively_and_400_elsewhere() -> None:
     assert msgspec.json.decode(chat.body)["error"] == "INVALID_REQUEST"
 
 
+@pytest.mark.parametrize("dialect", ["openai", "chat", "ollama", "native"])
+def test_the_answer_is_the_same_for_the_lane_and_for_an_application(dialect: Dialect) -> None:
+    for kind in tree():
+        error = make(kind)
+        status, headers, body = render_error(error, dialect, "req_1")
+        answer = render_problem(error, dialect, "req_1")
+        assert (answer.status_code, answer.body) == (status, body)
+        assert headers.items() <= dict(answer.headers).items()
+        assert all(name.islower() for name in headers)
+        assert headers.get("connection") == ("close" if status in (408, 413) else None)
+
+
 def test_unavailable_says_when_to_come_back_in_whole_seconds() -> None:
     assert render_problem(Overloaded("full", retry_after=1.2), "native", "r").headers["retry-after"] == "2"
     assert render_problem(Overloaded("full", retry_after=0.01), "native", "r").headers["retry-after"] == "1"
@@ -77,7 +91,13 @@ def test_a_refusal_of_a_backend_keeps_its_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "word"), [("openai", "rate_limit_exceeded"), ("chat", "QUEUE_FULL"), ("native", "queue_full")]
+    ("dialect", "word"),
+    [
+        ("openai", "rate_limit_exceeded"),
+        ("chat", "QUEUE_FULL"),
+        ("ollama", "1000 jobs wait"),
+        ("native", "queue_full"),
+    ],
 )
 def test_a_full_queue_is_429_in_the_words_of_each_dialect_and_says_when_to_come_back(
     dialect: Dialect, word: str
@@ -88,7 +108,7 @@ def test_a_full_queue_is_429_in_the_words_of_each_dialect_and_says_when_to_come_
     match dialect:
         case "openai":
             assert (told["error"]["type"], told["error"]["code"]) == ("rate_limit_error", word)
-        case "chat":
+        case "chat" | "ollama":
             assert told["error"] == word
         case "native":
             assert told["code"] == word
@@ -103,6 +123,8 @@ def test_a_deadline_out_of_reach_is_503_with_what_was_expected() -> None:
 
 def test_unknown_paths_are_answered_in_the_dialect_of_their_neighbours() -> None:
     assert dialect_of("/v1/chat/nothing") == "openai"
+    assert dialect_of("/v1/embeddings") == "openai"
     assert dialect_of("/api/nothing") == "chat"
+    assert dialect_of("/api/tags") == "ollama"
     assert dialect_of("/v1/jobs/x/y") == "native"
     assert dialect_of("/") == "native"

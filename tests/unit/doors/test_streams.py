@@ -1,15 +1,10 @@
 """Server-sent events, heartbeats, and callers who leave."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator
 
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.types import Message
 
-from sluicegate.backends.events import EventReader
-from sluicegate.doors.relay import TokenScan
 from sluicegate.doors.streams import sse, while_connected, with_heartbeats
 
 
@@ -101,51 +96,3 @@ def test_what_work_raises_reaches_the_server() -> None:
         return ""
 
     assert asyncio.run(scenario()) == "mine"
-
-
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
-STREAM = (
-    b'data: {"choices":[{"delta":{"content":"\xc3\xa9 one"}}]}\n\n: heartbeat\n\n'
-    b'data: {"choices":[{"delta":{"content":"two"}}]}\r\n\r\ndata:{"x":1}\n\n'
-    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\ndata: [DONE]\n\n'
-)
-
-
-@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
-def test_events_are_the_same_however_the_bytes_are_cut(places: list[int]) -> None:
-    async def read() -> list[bytes]:
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            for piece in cut(STREAM, places):
-                yield piece
-
-        reader = EventReader(pieces())
-        found = [data async for data in reader]
-        assert reader.is_done
-        await reader.finish()
-        return found
-
-    found = asyncio.run(read())
-    assert len(found) == 4
-    assert found[2] == b'{"x":1}'
-
-
-@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
-def test_tokens_are_counted_from_usage_however_the_bytes_are_cut(places: list[int]) -> None:
-    scan = TokenScan()
-    for piece in cut(STREAM, places):
-        scan.feed(piece)
-    assert scan.total(streamed=True) == 5
-
-
-@given(st.integers(1, 40), st.lists(st.integers(0, 2_000), max_size=20))
-def test_without_usage_a_stream_counts_its_events(events: int, places: list[int]) -> None:
-    data = b"".join(b'data: {"n":%d}\n\n' % number for number in range(events)) + b"data: [DONE]\n\n"
-    scan = TokenScan()
-    for piece in cut(data, places):
-        scan.feed(piece)
-    assert scan.total(streamed=True) == events
-    assert TokenScan().total(streamed=False) == 0

@@ -5,10 +5,15 @@ import json
 import logging
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
-from sluicegate.observability.logs import Log, configure_logs, request_id
+from sluicegate.observability.logs import LineHandler, Log, configure_logs, request_id
 from sluicegate.settings import ObservabilitySettings
+
+
+class _Line(msgspec.Struct):
+    event: str
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +83,30 @@ def test_auto_is_json_where_no_terminal_is() -> None:
     stream, log = written()
     log.info("x")
     assert json.loads(stream.getvalue())["event"] == "x"
+
+
+def test_every_json_line_begins_with_the_number_of_its_process_also_those_written_together() -> None:
+    stream = io.StringIO()
+    configure_logs(ObservabilitySettings(log_format="json"), stream, mark={"process": 3})
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, LineHandler)
+    handler.collected += [_Line("one"), _Line('a "brace" \n{ inside')]
+    Log("test").info("two", path="x")
+    lines = stream.getvalue().splitlines()
+    assert [next(iter(json.loads(line))) for line in lines] == ["process"] * 3
+    assert [json.loads(line)["process"] for line in lines] == [3] * 3
+    assert [json.loads(line)["event"] for line in lines] == ["one", 'a "brace" \n{ inside', "two"]
+
+
+def test_a_console_line_tells_the_process_before_its_other_fields() -> None:
+    stream = io.StringIO()
+    configure_logs(ObservabilitySettings(log_format="console"), stream, mark={"process": 2})
+    Log("test").info("done", path="x")
+    assert stream.getvalue().rstrip().endswith("done  process=2 path=x")
+
+
+def test_without_a_mark_lines_are_as_they_were() -> None:
+    stream = io.StringIO()
+    configure_logs(ObservabilitySettings(log_format="json"), stream)
+    Log("test").info("done")
+    assert "process" not in json.loads(stream.getvalue())

@@ -19,7 +19,7 @@ from sluicegate.doors.uploads import FORM, content_kind, file_pieces, open_form
 from sluicegate.errors import Fault, InvalidInput
 from sluicegate.results.assets import Assets
 
-_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
+_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})\Z")
 _SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "sandbox; default-src 'none'",

@@ -1,16 +1,24 @@
-"""``POST /v1/chat/completions``: validate what we must, pass everything on, relay the answer's bytes."""
+"""``POST /v1/chat/completions``, ``/v1/completions``, ``/v1/embeddings``: check what we must, pass everything on.
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+The backends speak this dialect, so the lane relays their bytes as they come.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from sluicegate.backends.backend import ChatCall
 from sluicegate.domain.generation import ModelCard
-from sluicegate.doors.endpoint import Answer, Call, Endpoint
-from sluicegate.doors.problems import openai_error
-from sluicegate.doors.relay import Order, Outlet, Relay, Relayed
-from sluicegate.doors.streams import SSE_HEADERS, sse
+from sluicegate.domain.ids import RequestId
+from sluicegate.domain.principal import Principal
+from sluicegate.doors.decoding import BodyDecoder
+from sluicegate.doors.endpoint import Endpoint
+from sluicegate.doors.http.request import Request
+from sluicegate.doors.lane.orders import Order
+from sluicegate.doors.lane.wordings import EventWording
+from sluicegate.doors.problems import Dialect, openai_error
 from sluicegate.errors import SluicegateError, UnknownModel
 
 
@@ -69,65 +77,125 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: list[Tool] | None = None
 
 
-class ChatDoor:
-    """Serves chat completions. `pictures` are models that exist, but do not chat."""
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A text to be gone on with. `prompt`: text, texts, or tokens."""
 
-    def __init__(self, relay: Relay, pictures: Sequence[ModelCard] = ()) -> None:
-        self._relay = relay
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    prompt: str | list[Any]
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    user: str | None = None
+    stream_options: dict[str, Any] | None = None
+
+
+class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts, or their tokens, to be turned into vectors."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    input: str | list[Any]
+    encoding_format: Annotated[str, Meta(max_length=16)] | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    user: str | None = None
+
+
+class OpenAIWording(EventWording):
+    """An error event, after which the stream ends without ``[DONE]``."""
+
+    def broken(self, error: SluicegateError) -> bytes:
+        """See `Wording.broken`."""
+        return b"data: %b\n\n" % msgspec.json.encode(openai_error(error))
+
+
+Asked = TypeVar("Asked", ChatRequest, CompletionRequest, EmbeddingsRequest)
+_WORDING = OpenAIWording()
+
+
+class OpenAIRoute(Generic[Asked]):
+    """One hot route of this dialect. `pictures` are models that exist, but do not chat. Fulfils `HotRoute`."""
+
+    dialect: Dialect = "openai"
+
+    def __init__(self, path: str, kind: type[Asked], pictures: Mapping[str, ModelCard]) -> None:
+        self.path = path
+        self._upstream_path = path.removeprefix("/v1/")
+        self._decode: BodyDecoder[Asked] = BodyDecoder(kind)
+        self._pictures = pictures
+
+    def dialect_of(self, request: Request) -> Dialect:
+        """Always OpenAI's."""
+        return "openai"
+
+    def order(self, request: Request, principal: Principal, request_id: RequestId) -> Order:
+        """See `HotRoute.order`."""
+        pieces = request.pieces
+        body = pieces[0] if len(pieces) == 1 else request.body
+        asked = self._decode(body)
+        model = asked.model
+        if model in self._pictures:
+            card = self._pictures[model]
+            tasks = ", ".join(card.tasks)
+            message = f'"{card.id}" does not chat, it does {tasks}; send the work to /v1/jobs or /v1/images'
+            raise UnknownModel(message, details={"param": "model"})
+        is_stream = not isinstance(asked, EmbeddingsRequest) and bool(asked.stream)
+        call = ChatCall(self._upstream_path, body, request_id, is_stream)
+        return Order(principal, request_id, model, is_stream, _WORDING, lambda _: call, _untranslated)
+
+
+def _untranslated(_: object) -> None:
+    """The backend's bytes are the answer."""
+
+
+class ChatDoor:
+    """The text routes of OpenAI's dialect, which the lane serves."""
+
+    def __init__(self, pictures: Sequence[ModelCard] = ()) -> None:
         self._pictures = {card.id: card for card in pictures}
 
+    def routes(self) -> Sequence[OpenAIRoute[Any]]:
+        """The hot routes."""
+        return (
+            OpenAIRoute("/v1/chat/completions", ChatRequest, self._pictures),
+            OpenAIRoute("/v1/completions", CompletionRequest, self._pictures),
+            OpenAIRoute("/v1/embeddings", EmbeddingsRequest, self._pictures),
+        )
+
     def endpoints(self) -> list[Endpoint]:
-        """The routes of this door."""
+        """What the documents say of them."""
+        streamed_or_whole = {200: "application/json or text/event-stream"}
         return [
             Endpoint(
                 method="POST",
                 path="/v1/chat/completions",
-                handler=self.complete,
+                handler=None,
                 dialect="openai",
                 tag="OpenAI",
                 summary="Chat completion, streamed (`stream: true`) or whole",
                 body=ChatRequest,
-                answers={200: "application/json or text/event-stream"},
-            )
+                answers=streamed_or_whole,
+            ),
+            Endpoint(
+                method="POST",
+                path="/v1/completions",
+                handler=None,
+                dialect="openai",
+                tag="OpenAI",
+                summary="Go on with a text, streamed (`stream: true`) or whole",
+                body=CompletionRequest,
+                answers=streamed_or_whole,
+            ),
+            Endpoint(
+                method="POST",
+                path="/v1/embeddings",
+                handler=None,
+                dialect="openai",
+                tag="OpenAI",
+                summary="Turn texts into vectors, by a backend whose model does that",
+                body=EmbeddingsRequest,
+                answers={200: "application/json"},
+            ),
         ]
-
-    async def complete(self, call: Call) -> Answer:
-        """Relay one completion."""
-        request, body = await call.decode(ChatRequest)
-        card = self._pictures.get(request.model)
-        if card is not None:
-            tasks = ", ".join(card.tasks)
-            message = f'"{card.id}" does not chat, it does {tasks}; send the work to /v1/jobs or /v1/images'
-            raise UnknownModel(message, details={"param": "model"})
-        order = Order(
-            principal=call.principal,
-            request_id=call.request_id,
-            model=request.model,
-            path="chat/completions",
-            body=body,
-            stream=bool(request.stream),
-        )
-        return self._relay.answer(order, _Verbatim(stream=order.stream))
-
-
-class _Verbatim:
-    """The backend speaks this dialect: its bytes are the answer."""
-
-    def __init__(self, *, stream: bool) -> None:
-        self._stream = stream
-
-    async def render(self, relayed: Relayed, outlet: Outlet) -> None:
-        """Pass the body on, piece by piece or whole."""
-        if self._stream:
-            await outlet.head({**SSE_HEADERS, "content-type": relayed.content_type})
-            async for piece in relayed.pieces():
-                await outlet.piece(piece)
-            await outlet.piece(b"", more=False)
-            return
-        body = await relayed.whole()
-        await outlet.head({"content-type": relayed.content_type, "content-length": str(len(body))})
-        await outlet.piece(body, more=False)
-
-    def broken(self, error: SluicegateError) -> bytes:
-        """An error event, after which the stream ends without ``[DONE]``."""
-        return sse(openai_error(error))

@@ -16,7 +16,7 @@ from sluicegate.domain.event import JobEvent
 from sluicegate.domain.ids import JobId, Tenant
 from sluicegate.domain.job import Job, Output
 from sluicegate.doors.endpoint import Answer
-from sluicegate.doors.exchanges import ExchangeCanceled
+from sluicegate.doors.lane.exchanges import ExchangeCanceled
 from sluicegate.doors.problems import openai_error
 from sluicegate.doors.streams import (
     HEARTBEAT,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sluicegate.backends.dialects.models import find_model
 from sluicegate.domain.generation import ModelCard
 from sluicegate.domain.validation import did_you_mean
 from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
@@ -44,12 +45,13 @@ class ModelsDoor:
         return json_response({"object": "list", "data": [self._render(card) for card in self._cards()]})
 
     async def show(self, call: Call) -> Answer:
-        """One model. Raises `UnknownModel`."""
+        """One model, also without the ":latest" under which an Ollama server lists it. Raises `UnknownModel`."""
         cards = {card.id: card for card in self._cards()}
         wanted = call.path("model")
-        if wanted not in cards:
+        found = find_model(wanted, cards)
+        if found is None:
             raise unknown_model(wanted, list(cards))
-        return json_response(self._render(cards[wanted]))
+        return json_response(self._render(cards[found]))
 
     def _render(self, card: ModelCard) -> dict[str, Any]:
         return {

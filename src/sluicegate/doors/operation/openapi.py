@@ -44,6 +44,7 @@ _ERRORS = {
         },
         "required": ["error", "message", "details"],
     },
+    "ollama": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
     "native": {
         "type": "object",
         "description": "RFC 9457 problem document",
@@ -59,7 +60,12 @@ _ERRORS = {
         "required": ["type", "title", "status", "detail", "code", "request_id"],
     },
 }
-_ERROR_MEDIA = {"openai": "application/json", "chat": "application/json", "native": "application/problem+json"}
+_ERROR_MEDIA = {
+    "openai": "application/json",
+    "chat": "application/json",
+    "ollama": "application/json",
+    "native": "application/problem+json",
+}
 
 
 def build_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from starlette.responses import Response
 
 from sluicegate import __version__
-from sluicegate.backends.fleet import Fleet
 from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
+from sluicegate.doors.siblings import Siblings
 from sluicegate.errors import StoreUnavailable
 from sluicegate.observability.health import (
     BackendHealth,
@@ -33,19 +33,19 @@ class OperationDoor:
         self,
         *,
         store: Store,
-        fleet: Fleet,
         backends: Callable[[], Awaitable[tuple[BackendHealth, ...]]],
         metrics: Metrics,
         uptime: Uptime,
         draining: Callable[[], bool],
+        siblings: Siblings,
         tiers: Collection[str] = (),
     ) -> None:
         self._store = store
-        self._fleet = fleet
         self._backends = backends
         self._metrics = metrics
         self._uptime = uptime
         self._draining = draining
+        self._siblings = siblings
         self._tiers = tuple(tiers)
 
     def endpoints(self) -> list[Endpoint]:
@@ -77,7 +77,7 @@ class OperationDoor:
                 handler=self.health,
                 dialect="native",
                 tag="Operation",
-                summary="Status, uptime, memory, store and every backend",
+                summary="Status, uptime, memory, store, every backend and process",
                 answers={200: HealthReport},
                 public=True,
             ),
@@ -106,7 +106,7 @@ class OperationDoor:
         return json_response(await self._report())
 
     async def metrics(self, call: Call) -> Answer:
-        """Every metric; the gauges of the store are left out while it does not answer."""
+        """Every metric, of all processes together; the gauges of the store are left out while it does not answer."""
         snapshot = self._metrics.snapshot
         try:
             counts, view, workers, snapshot.oldest_snapshot = await asyncio.gather(
@@ -118,19 +118,15 @@ class OperationDoor:
             snapshot.queue = queue_gauges(counts, view, workers).filled(self._tiers)
         except StoreUnavailable:
             snapshot.queue, snapshot.oldest_snapshot = QueueGauges(), None
-        snapshot.limits = {
-            (backend.name, card.id): backend.max_concurrency
-            for backend in self._fleet.backends
-            for card in backend.cards()
-        }
-        snapshot.inflight = {**dict.fromkeys(snapshot.limits, 0), **self._fleet.outstanding()}
-        return Response(self._metrics.render(), 200, {"content-type": CONTENT_TYPE})
+        everyone = await self._siblings.metrics()
+        return Response(self._metrics.render(everyone), 200, {"content-type": CONTENT_TYPE})
 
     async def _report(self) -> HealthReport:
         store, workers = await self._look_at_store()
         backends = await self._backends()
+        processes = tuple(await self._siblings.processes())
         ready, reasons = judge(store, backends, draining=self._draining())
-        everything = ready and all(backend.state == "up" for backend in backends)
+        everything = ready and all(it.state == "up" for it in backends) and all(it.state == "up" for it in processes)
         return HealthReport(
             status="ok" if everything else "degraded" if ready else "down",
             ready=ready,
@@ -140,6 +136,7 @@ class OperationDoor:
             store=store,
             backends=backends,
             workers=workers,
+            processes=processes,
             reasons=reasons,
         )
 

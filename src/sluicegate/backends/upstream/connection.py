@@ -1,0 +1,252 @@
+"""One connection to an upstream."""
+
+import asyncio
+from typing import Final, Protocol, cast
+
+from sluicegate.backends.upstream.call import Call
+from sluicegate.backends.upstream.failures import Failures
+from sluicegate.backends.upstream.reader import AnswerReader
+from sluicegate.errors import BackendError, BackendUnavailable
+from sluicegate.wire.wheel import Wheel
+
+_CONNECTING: Final = 0
+_IDLE: Final = 1
+_ASKED: Final = 2
+_ANSWERING: Final = 3
+_CLOSED: Final = 4
+
+_KEEP_SECONDS = 4.0
+"""Idle connections are dropped sooner than the 5 s after which uvicorn (vLLM) and llama.cpp drop theirs."""
+_SHARE_OF_TOLD = 0.8
+"""Of the seconds that a server says it keeps a connection, so many are used: the last call would cross its closing."""
+_JOINED_BYTES = 65_536
+"""Bodies up to this size are copied behind their head, which costs less than handing over two buffers."""
+
+
+class Home(Protocol):
+    """Where a connection belongs to: the pool."""
+
+    inbox: memoryview
+    """Where connections read into, one after the other; what stands there is used up before the next one reads."""
+
+    def made(self, connection: "UpstreamConnection") -> None:
+        """Its socket is open."""
+        ...
+
+    def keep(self, connection: "UpstreamConnection") -> None:
+        """It is idle and may serve again."""
+        ...
+
+    def drop(self, connection: "UpstreamConnection") -> None:
+        """It serves no more; its socket is about to be closed."""
+        ...
+
+    def gone(self, connection: "UpstreamConnection") -> None:
+        """Its socket is closed."""
+        ...
+
+    def again(self, call: Call) -> None:
+        """The server had given up the connection before the call came: make the call on a fresh one."""
+        ...
+
+    def refuse(self, call: Call, error: BackendUnavailable) -> None:
+        """The server ended the connection instead of answering the call, which fails."""
+        ...
+
+
+class UpstreamConnection(asyncio.BufferedProtocol):
+    """Carries one call at a time; fulfils `Carrier` for it.
+
+        connecting ─made─▶ idle ─ask─▶ asked ─head─▶ answering ─end─▶ idle (when both sides keep it)
+                            │            │               │      └────▶ closed
+                            └────────────┴───────────────┴─ lost, cancelled, too late, nonsense ─▶ closed
+
+    Bytes that come while it is idle, or behind the end of an answer, close it. A call that finds a used connection dead
+    goes back to the pool, once, as long as not one byte of an answer came. Limits are kept by the wheel: `first_byte`
+    counts from the moment when the system has taken the last of the request, and neither it nor `idle` counts while
+    the call is paused.
+    """
+
+    __slots__ = (
+        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_now", "_phase", "_reader", "_since",
+        "_transport", "_unsent", "_wheel",
+    )  # fmt: skip
+
+    def __init__(self, home: Home, wheel: Wheel, failures: Failures, types: dict[bytes, str]) -> None:
+        self._home = home
+        self._wheel = wheel
+        self._failures = failures
+        self._reader = AnswerReader(types)
+        self._now = asyncio.get_running_loop().time
+        self._phase = _CONNECTING
+        self._call: Call | None = None
+        self._has_served = False
+        self._heard = False
+        self._unsent = 0
+        self._since = 0.0
+        self._expires = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._phase = _IDLE
+        self._expires = self._now() + _KEEP_SECONDS
+        self._wheel.add(self)
+        self._home.made(self)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it was ever connected."""
+        return self._phase != _CONNECTING
+
+    def is_fit(self, now: float) -> bool:
+        """Whether it may be asked."""
+        return self._phase == _IDLE and now < self._expires and not self._transport.is_closing()
+
+    def ask(self, call: Call, now: float) -> None:
+        """Send a call's request; the connection must be idle and fit."""
+        call.carrier = self
+        self._call = call
+        self._phase = _ASKED
+        self._since = now
+        self._heard = False
+        self._unsent = 0
+        self._reader.begin()
+        if len(call.body) <= _JOINED_BYTES:
+            self._transport.write(call.head + call.body)
+        else:
+            self._transport.writelines((call.head, call.body))
+        if call.is_paused:
+            self.pause()
+
+    def pause(self) -> None:
+        """See `Carrier`."""
+        if self._phase != _CLOSED and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """See `Carrier`."""
+        self._since = self._now()
+        if self._phase != _CLOSED and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        """See `Carrier`."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket at once; a call under way hears nothing more."""
+        if self._phase not in (_CONNECTING, _CLOSED):
+            self._phase = _CLOSED
+            self._call = None
+            self._home.drop(self)
+            self._transport.abort()
+
+    def stop(self) -> None:
+        """Close the socket; a call under way fails."""
+        self._fail(self._failures.stopped(begun=self._phase == _ANSWERING))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See `asyncio.BufferedProtocol`. What is read at once is bounded: it is all written to a caller, who may take
+        nothing."""
+        return self._home.inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        self.data_received(self._home.inbox[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Some bytes of an answer, or of what is none. They are not kept."""
+        call = self._call
+        if call is None or call.sink is None:
+            self.close()
+            return
+        reader = self._reader
+        body = reader.feed(data)
+        if self._phase == _ASKED:
+            self._heard = True
+            if reader.head is not None:
+                self._phase = _ANSWERING
+                self._since = self._now()
+                call.body = b""
+                call.sink.answer_begun(reader.head)
+        if body and self._call is call:
+            self._since = self._now()
+            call.sink.answer_piece(body)
+        if self._call is call:
+            if reader.is_whole:
+                self._finish(call)
+            elif reader.fault:
+                self._fail(self._failures.nonsense(reader.fault))
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`: the server will send nothing more."""
+        self._lose(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._lose(error)
+        self._wheel.discard(self)
+        self._reader.close()
+        self._home.gone(self)
+
+    def tick(self, now: float) -> None:
+        """See `Timed`."""
+        call = self._call
+        if call is None:
+            if now >= self._expires:
+                self.close()
+        elif now - call.started >= call.limits.total:
+            self._fail(self._failures.too_late("total"))
+        elif call.is_paused:
+            self._since = now
+        elif self._phase == _ANSWERING:
+            if now - self._since >= call.limits.idle:
+                self._fail(self._failures.too_late("idle"))
+        elif (unsent := self._transport.get_write_buffer_size()) != self._unsent:
+            self._unsent = unsent
+            self._since = now
+        elif now - self._since >= call.limits.first_byte:
+            self._fail(self._failures.too_late("first_byte"))
+
+    def _finish(self, call: Call) -> None:
+        """The answer is whole: be ready for the next call, or close, and only then tell."""
+        self._has_served = True
+        reader = self._reader
+        keeps = _KEEP_SECONDS if reader.keeps else 0.0
+        if reader.keeps_seconds is not None:
+            keeps = min(keeps, reader.keeps_seconds * _SHARE_OF_TOLD)
+        if keeps > 0 and not self._transport.get_write_buffer_size() and not self._transport.is_closing():
+            self._call = None
+            self._phase = _IDLE
+            self._expires = self._since + keeps
+            if call.is_paused:
+                self._transport.resume_reading()
+            self._home.keep(self)
+        else:
+            self.close()
+        call.end()
+
+    def _lose(self, error: Exception | None) -> None:
+        """The connection has ended, with an error or without one."""
+        call, phase = self._call, self._phase
+        if phase == _CLOSED:
+            return
+        self.close()
+        if call is None:
+            return
+        if phase == _ASKED:
+            if self._has_served and not self._heard:
+                self._home.again(call)
+            else:
+                self._home.refuse(call, self._failures.unanswered(error))
+        elif error is None and self._reader.ends_with_connection():
+            call.end()
+        else:
+            call.fail(self._failures.broken(error))
+
+    def _fail(self, error: BackendError) -> None:
+        call = self._call
+        self.close()
+        if call is not None:
+            call.fail(error)

@@ -1,0 +1,275 @@
+"""``/api/chat/ws``: the exchange of ``POST /api/chat``, many of them on one WebSocket.
+
+The caller says, in text messages of JSON:
+
+    {"type": "chat", "requestId": …, and the fields of POST /api/chat}      `type` and `requestId` may be left out
+    {"type": "cancel", "requestId": …}
+
+and hears of each exchange
+
+    {"requestId", "event", "data"}      chat.completion.chunk …, then chat.completion.done; or chat.completion; or error
+
+A bad message is answered with an error and ends nothing. The socket's end ends every exchange on it at once.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from sluicegate.domain.ids import RequestId, new_request_id
+from sluicegate.domain.principal import Principal
+from sluicegate.doors.chat.chat import SimpleChatRequest, SimpleChatRoute
+from sluicegate.doors.decoding import BodyDecoder
+from sluicegate.doors.lane.exchanges import ExchangeCanceled
+from sluicegate.doors.lane.lane import Lane
+from sluicegate.doors.lane.relay_call import RelayCall
+from sluicegate.doors.problems import render_error
+from sluicegate.doors.websocket_endpoint import SocketCall, WebSocketEndpoint
+from sluicegate.errors import Fault, InvalidInput, MalformedBody, SluicegateError, UnknownStream
+
+PATH = "/api/chat/ws"
+_MOST_UNSENT = 65_536
+"""Bytes that wait for the socket above which backends are paused."""
+_MOST_UNREAD = 1_048_576
+"""Bytes that wait for the socket, above which the caller is not heard; below it may still cancel."""
+_MOST_OWED = 1_000
+"""Answers to bad messages that wait for the socket, above which the caller is not heard."""
+_LONGEST_ID = 128
+_LEFT = 499
+"""As nginx has it: the caller left before an answer."""
+
+SaneId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
+
+
+class ChatMessage(SimpleChatRequest, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Start an exchange."""
+
+    type: Literal["chat"] = "chat"
+    request_id: SaneId | None = None
+
+
+class CancelMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """End an exchange of this socket."""
+
+    type: Literal["cancel"]
+    request_id: SaneId
+
+
+class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
+    """What every message may have, whatever else is wrong with it."""
+
+    type: Any = "chat"
+    request_id: Any = None
+
+
+_decode_envelope = BodyDecoder(_Envelope)
+_decode_chat = BodyDecoder(ChatMessage)
+_decode_cancel = BodyDecoder(CancelMessage)
+
+
+class _Words(NamedTuple):
+    """A message that waits for the socket: its text and the bytes of that."""
+
+    text: str
+    size: int
+    owed: bool
+
+
+class ChatSocketDoor:
+    """Serves chat over WebSockets."""
+
+    def __init__(self, lane: Lane, route: SimpleChatRoute) -> None:
+        self._lane = lane
+        self._route = route
+
+    def sockets(self) -> list[WebSocketEndpoint]:
+        """The WebSockets of this door."""
+        return [
+            WebSocketEndpoint(
+                path=PATH,
+                handler=self.talk,
+                dialect="chat",
+                tag="Chat API",
+                summary="Chat over a WebSocket, several calls at once",
+            )
+        ]
+
+    async def talk(self, call: SocketCall) -> None:
+        """Serve one socket to its end."""
+        await _Conversation(self._lane, self._route, call.socket, call.principal).run()
+
+
+class _Conversation:
+    """One socket: hears messages, starts exchanges, and sends what they say while the caller takes it."""
+
+    def __init__(self, lane: Lane, route: SimpleChatRoute, socket: WebSocket, principal: Principal) -> None:
+        self.lane = lane
+        self._route = route
+        self._socket = socket
+        self.principal = principal
+        self.is_over = False
+        self._exchanges: dict[RequestId, _Exchange] = {}
+        self._unsent: deque[_Words] = deque()
+        self._unsent_bytes = 0
+        self._owed = 0
+        self._is_paused = False
+        self._has_words = asyncio.Event()
+        self._may_hear = asyncio.Event()
+        self._may_hear.set()
+
+    async def run(self) -> None:
+        """Until the caller leaves, or the gateway stops."""
+        await self._socket.accept()
+        speaking = asyncio.create_task(self._speak())
+        try:
+            while (message := await self._socket.receive())["type"] == "websocket.receive":
+                self._hear(message["text"])
+                await self._may_hear.wait()
+        finally:
+            self.is_over = True
+            for exchange in list(self._exchanges.values()):
+                exchange.call.caller_left()
+            speaking.cancel()
+            await asyncio.wait({speaking})
+
+    def say(self, request_id: RequestId | None, event: bytes, data: bytes, *, owed: bool = False) -> None:
+        """Send an event, as soon as the caller takes it; `data` is JSON. `owed`: as the answer to a bad message."""
+        text = b'{"requestId":%b,"event":"%b","data":%b}' % (msgspec.json.encode(request_id), event, data)
+        self._unsent.append(_Words(text.decode(), len(text), owed))
+        self._unsent_bytes += len(text)
+        self._owed += owed
+        self._has_words.set()
+        if self._unsent_bytes > _MOST_UNSENT and not self._is_paused:
+            self._is_paused = True
+            for exchange in self._exchanges.values():
+                exchange.call.pause()
+        if self._owed > _MOST_OWED or self._unsent_bytes > _MOST_UNREAD:
+            self._may_hear.clear()
+
+    def say_error(self, request_id: RequestId | None, error: SluicegateError, *, owed: bool = False) -> int:
+        """Send the event for an error, in the words of HTTP's answer; the status of that answer."""
+        status, _, body = render_error(error, "chat", request_id or "")
+        told = msgspec.json.decode(body)
+        data = {"code": told["error"], "message": told["message"]}
+        if told["details"]:
+            data["details"] = told["details"]
+        if error.retry_after is not None:
+            data["retryAfter"] = error.retry_after
+        self.say(request_id, b"error", msgspec.json.encode(data), owed=owed)
+        return status
+
+    def forget(self, request_id: RequestId) -> None:
+        """The exchange is over."""
+        self._exchanges.pop(request_id, None)
+
+    def _hear(self, text: str | None) -> None:
+        request_id: RequestId | None = None
+        try:
+            if text is None:
+                raise MalformedBody("a binary message came; send text messages, each a JSON object")
+            body = text.encode()
+            envelope = _decode_envelope(body)
+            if isinstance(envelope.request_id, str) and len(envelope.request_id) <= _LONGEST_ID:
+                request_id = RequestId(envelope.request_id)
+            if envelope.type == "cancel":
+                self._cancel(RequestId(_decode_cancel(body).request_id))
+            elif envelope.type == "chat":
+                asked = _decode_chat(body)
+                request_id = request_id or new_request_id()
+                self._start(asked, request_id)
+            else:
+                raise InvalidInput.of(Fault("type", "neither of the kinds of message", 'send "chat" or "cancel"'))
+        except SluicegateError as error:
+            self.say_error(request_id, error, owed=True)
+
+    def _start(self, asked: ChatMessage, request_id: RequestId) -> None:
+        """Begin an exchange. Raises as `RelayCall.start` does."""
+        exchange = _Exchange(self, self._route, asked, request_id)
+        exchange.call.start()
+        if exchange.is_over:
+            return
+        self._exchanges[request_id] = exchange
+        if self._is_paused:
+            exchange.call.pause()
+
+    def _cancel(self, request_id: RequestId) -> None:
+        exchange = self._exchanges.get(request_id)
+        if exchange is None:
+            raise UnknownStream(f'no exchange "{request_id}" runs on this socket; it is unknown or over')
+        exchange.call.stop(ExchangeCanceled("the call was cancelled"))
+
+    async def _speak(self) -> None:
+        """Send what is said; waits while the caller takes nothing."""
+        try:
+            while True:
+                self._has_words.clear()
+                while self._unsent:
+                    words = self._unsent.popleft()
+                    await self._socket.send_text(words.text)
+                    self._unsent_bytes -= words.size
+                    self._owed -= words.owed
+                    self._look_for_room()
+                await self._has_words.wait()
+        except WebSocketDisconnect:
+            self.is_over = True
+            self._may_hear.set()
+
+    def _look_for_room(self) -> None:
+        if self._owed <= _MOST_OWED and self._unsent_bytes <= _MOST_UNREAD:
+            self._may_hear.set()
+        if self._is_paused and self._unsent_bytes <= _MOST_UNSENT:
+            self._is_paused = False
+            for exchange in list(self._exchanges.values()):
+                if self._is_paused:
+                    break
+                exchange.call.resume()
+
+
+class _Exchange:
+    """One call's answer as messages. Fulfils `Outlet`."""
+
+    def __init__(
+        self, conversation: _Conversation, route: SimpleChatRoute, asked: ChatMessage, request_id: RequestId
+    ) -> None:
+        self._conversation = conversation
+        self._request_id = request_id
+        self.is_over = False
+        self._kept = bytearray()
+        lane = conversation.lane
+        self._started = time.perf_counter()
+        self._order = route.order_of(asked, conversation.principal, request_id)
+        self.call = RelayCall(lane, self._order, self, self._started)
+
+    def begin(self, content_type: str, length: int | None) -> None:
+        """See `Outlet.begin`; messages have no head."""
+
+    def piece(self, data: bytes) -> None:
+        """See `Outlet.piece`. The translation of this dialect gives whole events only."""
+        if not self._order.stream:
+            self._kept += data
+            return
+        for event in data.split(b"\n\n"):
+            head, _, payload = event.partition(b"\ndata: ")
+            if payload:
+                self._conversation.say(self._request_id, head.rpartition(b"event: ")[2], payload)
+
+    def end(self, error: SluicegateError | None) -> None:
+        """See `Outlet.end`."""
+        conversation = self._conversation
+        self.is_over = True
+        conversation.forget(self._request_id)
+        status = 200
+        if conversation.is_over:
+            status = _LEFT
+        elif error is not None:
+            status = conversation.say_error(self._request_id, error)
+        elif not self._order.stream:
+            conversation.say(self._request_id, b"chat.completion", bytes(self._kept))
+        lane = conversation.lane
+        seconds = time.perf_counter() - self._started
+        lane.record(PATH, conversation.principal.tenant, status, seconds, self._request_id, method="WS")
