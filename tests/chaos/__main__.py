@@ -3,6 +3,7 @@
     python -m tests.chaos                        every row, on each of its engines
     python -m tests.chaos 1 9                    these rows
     python -m tests.chaos 1 --jobs 2000 --seed 5 one tenth of row 1, with another order of blows
+    python -m tests.chaos 15 --clients 600       row 15 with fewer callers, where few descriptors are allowed
     python -m tests.chaos --report chaos.md      also write what was found; .json for machines
 
 The exit code is 1 when a promise was broken or a figure of the scoreboard was missed. Each run prints the seed that
@@ -70,7 +71,9 @@ def _run(console: Console, run: Run, task: Task) -> Outcome:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Kill things and count what is lost.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; none: all")
-    parser.add_argument("--jobs", type=int, help="jobs, keys or cases of each row; the blows keep their share")
+    parser.add_argument(
+        "--jobs", "--clients", type=int, help="jobs, keys, callers or cases of each row; the blows keep their share"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="share of each row's full figures, such as 0.1")
     parser.add_argument("--seed", type=int, default=SEED, help=f"default: {SEED}")
     parser.add_argument("--engine", choices=("sqlite", "postgres"), help="only this engine")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.chaos.cancels import withdraw
+from tests.chaos.crowd import crowd
 from tests.chaos.databases import Database, EngineName, PostgresDatabase, SqliteDatabase
 from tests.chaos.idempotency import race
 from tests.chaos.lost_cache import promise
@@ -15,7 +16,7 @@ Run = Callable[[Task], Coroutine[Any, Any, Outcome]]
 
 
 class Row(NamedTuple):
-    """One row: what it shows, its full number of jobs, the engines it runs on, and how."""
+    """One row: what it shows, its full number of jobs (keys, callers), the engines it runs on, and how."""
 
     title: str
     jobs: int
@@ -68,5 +69,6 @@ ROWS: Mapping[str, Row] = {
     "4": Row("Others take over from killed workers and gateways; orderly stops cost nothing", 100, BOTH, _recovery),
     "9": Row("Each key is submitted by five processes at once", 10_000, BOTH, _keys),
     "10": Row("Jobs are withdrawn at random points", 5_000, BOTH, withdraw),
+    "15": Row("Callers vanish, stall or read a byte a second", 2_000, ("sqlite",), crowd),
     "202": Row("The power fails after an answer was told", 1_000, ("sqlite",), promise),
 }

@@ -6,6 +6,7 @@ What must never happen is asserted; how fast things recover is not: a busy machi
 import asyncio
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from tests.chaos.audit import audit
 from tests.chaos.callers import HttpCaller
 from tests.chaos.cancels import withdraw
+from tests.chaos.crowd import SHORT, crowd
+from tests.chaos.crowd_ground import TooFewDescriptors, descriptors_for
 from tests.chaos.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.chaos.faults import plan
 from tests.chaos.idempotency import race
@@ -87,6 +90,20 @@ def test_row_10_withdrawn_work_ends_once_and_is_charged_for_no_more_than_was_don
     outcome = asyncio.run(withdraw(make_task("10", database, 30), workers=3))
     assert outcome.faults == []
     assert outcome.figures["jobs withdrawn"] == 30
+
+
+def test_row_15_callers_who_vanish_stall_or_drip_cost_little_and_harm_nobody() -> None:
+    outcome = asyncio.run(crowd(make_task("15", SqliteDatabase(), 60), SHORT))
+    assert outcome.faults == []
+    assert outcome.figures["callers let go who took nothing"] == 20
+    assert outcome.figures["callers kept who took a little"] == 25
+
+
+def test_row_15_says_so_when_the_system_allows_too_few_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pytest.raises(TooFewDescriptors, match=f"the hard limit is {hard}: raise it"), descriptors_for(hard):
+        pass
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
 
 
 @pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace here")
