@@ -212,7 +212,9 @@ class Plant:
         return [*self.gateways, *self.workers]
 
     async def __aenter__(self) -> "Plant":
-        logging.getLogger("sluicegate").addHandler(logging.NullHandler())
+        logger = logging.getLogger("sluicegate")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
         try:
             self.work.open()
             await self.store.open()

@@ -120,7 +120,7 @@ def _collector_of(logger: logging.Logger) -> LineHandler | None:
     handlers: list[logging.Handler] = []
     at: logging.Logger | None = logger
     while at is not None:
-        handlers += at.handlers
+        handlers += [handler for handler in at.handlers if not isinstance(handler, logging.NullHandler)]
         at = at.parent if at.propagate else None
     match handlers:
         case [LineHandler(formatter=JsonFormatter(), level=level, filters=[]) as handler] if level <= logging.INFO:

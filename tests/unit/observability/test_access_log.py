@@ -70,6 +70,22 @@ def request(log: AccessLog, identifier: str = "req_1") -> None:
     log.request("acme", "POST", "/api/chat", 200, 0.0123456, identifier)
 
 
+def test_a_handler_that_writes_nothing_changes_nothing() -> None:
+    async def scenario() -> None:
+        stream, log = configured(), AccessLog(lambda: NOW)
+        nothing = logging.NullHandler()
+        logging.getLogger("sluicegate").addHandler(nothing)
+        try:
+            request(log, "req_1")
+            assert not stream.pieces
+            log.close()
+            assert [line["request_id"] for line in stream.lines()] == ["req_1"]
+        finally:
+            logging.getLogger("sluicegate").removeHandler(nothing)
+
+    asyncio.run(scenario())
+
+
 def test_a_line_is_written_within_the_time_without_any_other_line() -> None:
     async def scenario() -> None:
         stream, log = configured(), AccessLog(lambda: NOW)
