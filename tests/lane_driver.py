@@ -32,7 +32,6 @@ from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.fairness import Tier
 from sluicegate.domain.generation import ModelCard
 from sluicegate.doors.chat.chat import SimpleChatDoor, SimpleChatRoute
-from sluicegate.doors.http.answers import DateLine
 from sluicegate.doors.http.connection import HIGH_WATER, HttpConnection
 from sluicegate.doors.http.server import HttpLimits, HttpServer
 from sluicegate.doors.lane.exchanges import Exchanges
@@ -279,6 +278,12 @@ class WiredBackend:
         return self.calls[-1]
 
 
+def calls_of(metrics: Metrics) -> dict[str, int]:
+    """Calls running now and ended so far, by how they ended."""
+    ended = {ending: metrics.streams.labels(ending).value for ending in ("completed", "cancelled", "error")}
+    return {"active": metrics.active_streams.value, "total": sum(ended.values()), **ended}
+
+
 class Plant:
     """One server with its lane. `app` answers what is not on the lane."""
 
@@ -305,7 +310,6 @@ class Plant:
             metrics=self.metrics,
             access_log=access_log,
             wheel=self.wheel,
-            date=DateLine(),
             cors_origins=cors_origins,
         )
         chat_door = ChatDoor()
@@ -337,11 +341,15 @@ class Plant:
         await self.server.listen(listener, tls)
         return self.port
 
+    def calls(self) -> dict[str, int]:
+        """See `calls_of`."""
+        return calls_of(self.metrics)
+
     def counts(self) -> dict[str, int]:
         """Requests by status, and calls by how they ended."""
         family = self.metrics.requests.dump()
         answered = {series.labels[-1]: series.values[0] for series in family.series}
-        return answered | {name: count for name, count in self.exchanges.count().items() if count}
+        return answered | {name: count for name, count in self.calls().items() if count}
 
     def tokens(self) -> int:
         """Tokens counted, of all models."""
@@ -359,7 +367,7 @@ async def served(*backends: ChatBackend, **more: Any) -> AsyncIterator[Plant]:
     finally:
         await plant.server.close(0.0)
         await plant.fleet.stop()
-    assert plant.exchanges.active == 0
+    assert plant.calls()["active"] == 0
     assert plant.fleet.outstanding() == {}, "a call is still counted at its backend"
     assert not plant.server.connections
 

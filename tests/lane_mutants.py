@@ -262,7 +262,7 @@ LANE_MUTANTS = (
     ),
     _relay("an ended call keeps its place", "lane.balancer.release(self._backend, order.model)", "pass"),
     _relay("half an event is an end", "elif self._may_be_cut and not self._scan.is_complete:", "elif False:"),
-    _outlet("a stopping lane does not say that it closes", " or self._lane.is_closing:", ":"),
+    _outlet("a stopping lane does not say that it closes", " or self._connection.is_last:", ":"),
     _outlet("the lane forgets the last chunk", "self._connection.write(LAST_CHUNK)", "pass"),
     _outlet(
         "the lane sends chunks to HTTP/1.0",

@@ -35,7 +35,6 @@ from sluicegate.app.plant import Plant
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.doors.chat.chat import SimpleChatRoute
-from sluicegate.doors.http.answers import DateLine
 from sluicegate.doors.http.server import HttpLimits, HttpServer
 from sluicegate.doors.lane.exchanges import Exchanges
 from sluicegate.doors.lane.lane import Lane
@@ -124,7 +123,6 @@ class Gateway:
             metrics=self._metrics,
             access_log=self._access_log,
             wheel=self._wheel,
-            date=DateLine(),
             cors_origins=settings.server.cors_origins,
         )
         simple = self._simple_chat = SimpleChatRoute(self._fleet.cards, clock)

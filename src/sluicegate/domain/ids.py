@@ -6,6 +6,7 @@ Source: https://github.com/ulid/spec
 
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,10 @@ AssetId = NewType("AssetId", str)
 WorkerId = NewType("WorkerId", str)
 RequestId = NewType("RequestId", str)
 Tenant = NewType("Tenant", str)
+
+SANE_REQUEST_ID = r"^[A-Za-z0-9._:-]{1,128}\Z"
+"""What a caller may send as the id of a request."""
+_sane_request_id = re.compile(SANE_REQUEST_ID.encode()).match
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
@@ -88,6 +93,11 @@ def new_asset_id() -> AssetId:
 def new_worker_id() -> WorkerId:
     """A new worker id, for example ``worker_01k3…``."""
     return WorkerId("worker_" + _ulid())
+
+
+def request_id_of(given: bytes) -> RequestId:
+    """The caller's own X-Request-Id when it is sane, else a new one."""
+    return RequestId(given.decode("ascii")) if _sane_request_id(given) else new_request_id()
 
 
 def new_request_id() -> RequestId:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
+UNMATCHED = "(unmatched)"
+"""The route of what is none of ours, in metrics and logs."""
 ENDPOINT_KEY = "sluicegate.endpoint"
 """Where the server finds, in an ASGI scope, the endpoint that was chosen."""
 

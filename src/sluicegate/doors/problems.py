@@ -30,6 +30,11 @@ def dialect_of(path: str) -> Dialect:
     return "openai" if path.startswith(openai) else "native"
 
 
+def unforeseen() -> SluicegateError:
+    """What a caller is told of a fault of ours, which the log has."""
+    return SluicegateError("something went wrong here; the log has it under this request id")
+
+
 def render_problem(error: SluicegateError, dialect: Dialect, request_id: str) -> "Response":
     """The whole answer for an error, for an ASGI application."""
     from starlette.responses import Response

@@ -5,7 +5,6 @@ request  ▶  id  ▶  route  ▶  gate  ▶  handler  ▶  answer      errors i
 
 import asyncio
 import difflib
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -16,17 +15,15 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluicegate.admission.gate import Gate
-from sluicegate.domain.ids import new_request_id
-from sluicegate.doors.endpoint import ENDPOINT_KEY, BodyLimits, Endpoint, EndpointApp
-from sluicegate.doors.problems import Dialect, dialect_of, render_problem
+from sluicegate.domain.ids import request_id_of
+from sluicegate.doors.endpoint import ENDPOINT_KEY, UNMATCHED, BodyLimits, Endpoint, EndpointApp
+from sluicegate.doors.problems import Dialect, dialect_of, render_problem, unforeseen
 from sluicegate.doors.websocket_endpoint import WebSocketEndpoint, WebSocketEndpointApp
 from sluicegate.errors import Draining, MethodNotAllowed, SluicegateError, UnknownRoute
 from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.logs import Log, request_id
 from sluicegate.observability.metrics import Metrics
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
-_UNMATCHED = "(unmatched)"
 _HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _access = Log("sluicegate.access")
 
@@ -78,7 +75,7 @@ class Observed:
     async def _fail(self, error: Exception, scope: Scope, receive: Receive, recorder: _Recorder) -> None:
         if not isinstance(error, SluicegateError):
             _access.error("request failed", trace=True, route=_route(scope))
-            error = SluicegateError("something went wrong here; the log has it under this request id")
+            error = unforeseen()
         if recorder.status:
             raise error
         endpoint: Endpoint | None = scope.get(ENDPOINT_KEY)
@@ -99,18 +96,12 @@ class Observed:
 
 
 def _identifier(scope: Scope) -> str:
-    """The caller's own X-Request-Id when it is sane, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = str(value, "latin-1")
-            if _SANE_ID.match(text):
-                return text
-    return new_request_id()
+    return request_id_of(next((value for name, value in scope["headers"] if name == b"x-request-id"), b""))
 
 
 def _route(scope: Scope) -> str:
     endpoint: Endpoint | None = scope.get(ENDPOINT_KEY)
-    return endpoint.template if endpoint else _UNMATCHED
+    return endpoint.template if endpoint else UNMATCHED
 
 
 def _method(scope: Scope) -> str:

@@ -58,7 +58,6 @@ class SimpleChatRoute:
     """``POST /api/chat`` on the lane. Fulfils `HotRoute`."""
 
     path = "/api/chat"
-    dialect: Dialect = "chat"
 
     def __init__(self, cards: Callable[[], Sequence[ModelCard]], clock: Clock) -> None:
         self._cards = cards

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sluicegate.domain.ids import RequestId, new_request_id
+from sluicegate.domain.ids import SANE_REQUEST_ID, RequestId, new_request_id
 from sluicegate.domain.principal import Principal
 from sluicegate.doors.chat.chat import SimpleChatRequest, SimpleChatRoute
 from sluicegate.doors.decoding import BodyDecoder
@@ -43,7 +43,7 @@ _LONGEST_ID = 128
 _LEFT = 499
 """As nginx has it: the caller left before an answer."""
 
-SaneId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
+SaneId = Annotated[str, Meta(pattern=SANE_REQUEST_ID)]
 
 
 class ChatMessage(SimpleChatRequest, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

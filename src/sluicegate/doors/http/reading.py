@@ -5,6 +5,8 @@ bytes ▶ read ▶ httptools ▶ on_… ▶ request_began ▶ body_came … ▶ 
 Limits: a head's bytes also while a line is unfinished, and what a chunked body takes beside its payload.
 """
 
+from abc import ABC, abstractmethod
+
 import httptools
 
 from sluicegate.doors.http.request import (
@@ -23,7 +25,7 @@ from sluicegate.doors.http.request import (
 from sluicegate.errors import MalformedHead, SluicegateError
 
 
-class RequestReading:
+class RequestReading(ABC):
     """One connection's reading half. What it finds it hands to the methods that its heir writes, and then to the
     parser's next callback; each may raise `SluicegateError` to refuse the request."""
 
@@ -66,38 +68,38 @@ class RequestReading:
 
     # --- for the heir to write ---
 
+    @abstractmethod
     def takes_over(self, request: Request) -> bool:
         """Whether the upgrade that the request asks for will be made."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def is_busy(self) -> bool:
         """Whether a request waits for its turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def request_began(self, request: Request) -> None:
         """A head is complete and sound."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body_came(self, request: Request, data: bytes) -> None:
         """Some of a body; it is counted in `size` already."""
-        raise NotImplementedError
 
+    @abstractmethod
     def request_came(self, request: Request) -> None:
         """A request is whole."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nonsense_came(self, error: SluicegateError) -> None:
         """What came is no request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, error: SluicegateError) -> None:
         """What came is a request that is not taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hand_over(self, request: Request, rest: bytes) -> None:
         """Make the upgrade; `rest` came behind the request."""
-        raise NotImplementedError
 
     # --- bytes in ---
 

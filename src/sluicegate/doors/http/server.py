@@ -43,9 +43,6 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
 class HotLane(Protocol):
     """Who answers the hot routes."""
 
-    is_closing: bool
-    """Whether its answers tell their callers that the connection ends."""
-
     def is_hot(self, request: Request) -> bool:
         """Whether the request is for one of them."""
         ...
@@ -110,7 +107,7 @@ class HttpServer:
 
     def say_goodbye(self) -> None:
         """Go on, but let each connection end after the answer that is next on it."""
-        self.is_closing = self._lane.is_closing = True
+        self.is_closing = True
 
     async def close(self, seconds: float = _CLOSE_SECONDS) -> None:
         """Take no more connections, let answers end for `seconds`, then break the rest off."""

@@ -1,7 +1,6 @@
 """The chat calls that are running: counted, bounded, cancelled by id, ended when the process stops."""
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 from typing import Literal, Protocol
 
@@ -38,7 +37,6 @@ class Exchanges:
         self._limit = limit
         self._shared = shared
         self._running: dict[tuple[Tenant, RequestId], Exchange] = {}
-        self._totals: Counter[str] = Counter()
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,7 +69,6 @@ class Exchanges:
         if self._shared is not None:
             self._shared.set(len(running))
         self._ended[ending].value += 1
-        self._totals[ending] += 1
         if self._is_draining and not running:
             self._idle.set()
 
@@ -81,16 +78,6 @@ class Exchanges:
         if exchange is None:
             raise UnknownStream(f'no running stream "{request_id}"; it is unknown or over')
         exchange.stop(ExchangeCanceled("the call was cancelled"))
-
-    def count(self) -> dict[str, int]:
-        """Calls running now and ended so far, by how they ended."""
-        totals = {ending: self._totals[ending] for ending in ("completed", "cancelled", "error")}
-        return {"active": len(self._running), "total": sum(totals.values()), **totals}
-
-    @property
-    def active(self) -> int:
-        """Calls running now."""
-        return len(self._running)
 
     def close(self) -> None:
         """Take no more calls."""

@@ -1,19 +1,18 @@
 """The hot routes: from a whole request to a running call."""
 
 import asyncio
-import re
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from sluicegate.admission.gate import Gate
-from sluicegate.domain.ids import RequestId, new_request_id
-from sluicegate.doors.http.answers import DateLine
+from sluicegate.domain.ids import new_request_id, request_id_of
+from sluicegate.doors.endpoint import UNMATCHED
 from sluicegate.doors.http.connection import HttpConnection
 from sluicegate.doors.http.request import Request
 from sluicegate.doors.lane.exchanges import Exchanges
 from sluicegate.doors.lane.orders import HotRoute, Reply
 from sluicegate.doors.lane.outlet import HttpOutlet
-from sluicegate.doors.problems import dialect_of, render_error
+from sluicegate.doors.problems import dialect_of, render_error, unforeseen
 from sluicegate.errors import SluicegateError
 from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.logs import Log
@@ -22,9 +21,6 @@ from sluicegate.observability.tallies import Spread, Tally
 from sluicegate.scheduling.balancer import Balancer
 from sluicegate.wire.wheel import Wheel
 
-UNMATCHED = "(unmatched)"
-"""The route of what is none of ours, in metrics and logs."""
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _log = Log("sluicegate.lane")
 
 
@@ -51,7 +47,6 @@ class Lane:
         metrics: Metrics,
         access_log: AccessLog,
         wheel: Wheel,
-        date: DateLine,
         cors_origins: Collection[str] = (),
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -59,15 +54,12 @@ class Lane:
         self.exchanges = exchanges
         self.metrics = metrics
         self.wheel = wheel
-        self.date = date
         self._gate = gate
         self._access_log = access_log
         self._cors_origins = frozenset(origin.rstrip("/").lower().encode("latin-1") for origin in cors_origins)
         self._routes: Mapping[bytes, HotRoute] = {}
         self.models: dict[str, ModelTallies] = {}
         """See `tallies_of`."""
-        self.is_closing = False
-        """Whether answers tell their callers that the connection ends."""
         self._counts: dict[tuple[str, int], tuple[Tally, Spread]] = {}
 
     def serve_routes(self, routes: Sequence[HotRoute]) -> None:
@@ -88,7 +80,7 @@ class Lane:
         """Begin to answer; None when all is answered already."""
         route = self._routes[request.path]
         fields = request.fields
-        request_id = self._request_id(fields) if b"x-request-id" in fields else new_request_id()
+        request_id = request_id_of(fields[b"x-request-id"]) if b"x-request-id" in fields else new_request_id()
         outlet = HttpOutlet(self, connection, request, route, request_id)
         try:
             principal = request.principal or self._gate.admit_fields(fields)
@@ -101,14 +93,13 @@ class Lane:
             outlet.refuse(error)
         except Exception:
             _log.error("request failed", trace=True, route=route.path, request_id=request_id)
-            words = "something went wrong here; the log has it under this request id"
-            outlet.refuse(SluicegateError(words))
+            outlet.refuse(unforeseen())
         return None if outlet.is_over else outlet
 
     def refusal(self, error: SluicegateError, request: Request | None) -> tuple[int, dict[str, str], bytes]:
         """The answer for a request that was refused before anyone answered it; it is counted and logged."""
         path = request.path.decode("latin-1") if request is not None else "/"
-        request_id = self._request_id(request.fields) if request is not None else new_request_id()
+        request_id = request_id_of(request.fields.get(b"x-request-id", b"") if request is not None else b"")
         status, headers, body = render_error(error, dialect_of(path), request_id)
         is_route = request is not None and self.is_hot(request)
         route, method = (path, "POST") if is_route else (UNMATCHED, "OTHER")
@@ -149,10 +140,3 @@ class Lane:
             "vary": "Origin",
             "access-control-expose-headers": "X-Request-Id, Location, Retry-After",
         }
-
-    def _request_id(self, fields: Mapping[bytes, bytes]) -> RequestId:
-        """The caller's own X-Request-Id when it is sane, else a new one."""
-        given = fields.get(b"x-request-id", b"")
-        if _SANE_ID.fullmatch(given):
-            return RequestId(given.decode("ascii"))
-        return new_request_id()

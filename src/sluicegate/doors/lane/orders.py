@@ -59,11 +59,9 @@ class HotRoute(Protocol):
     """One route on the lane."""
 
     path: str
-    dialect: Dialect
-    """In which errors are told, where the request does not say otherwise."""
 
     def dialect_of(self, request: Request) -> Dialect:
-        """The dialect of one request, judged without decoding all of it."""
+        """In which errors are told to this request."""
         ...
 
     def order(self, request: Request, principal: Principal, request_id: RequestId) -> Order | Reply:

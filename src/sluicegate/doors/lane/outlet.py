@@ -233,9 +233,9 @@ class HttpOutlet:
 
     def _common_lines(self, *, is_framed: bool = True) -> bytes:
         """Header lines of every answer; `is_framed`: its end can be told without closing the connection."""
-        lines = b"x-request-id: %b\r\n%b" % (self._request_id.encode("latin-1"), self._lane.date.line())
+        lines = b"x-request-id: %b\r\n%b" % (self._request_id.encode("latin-1"), self._connection.date.line())
         request = self._request
-        if not (is_framed and request.keep_alive) or self._lane.is_closing:
+        if not (is_framed and request.keep_alive) or self._connection.is_last:
             lines += b"connection: close\r\n"
         elif not request.is_11:
             lines += b"connection: keep-alive\r\n"

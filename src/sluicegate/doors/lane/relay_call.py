@@ -21,6 +21,7 @@ from sluicegate.doors.lane.exchanges import Ending
 from sluicegate.doors.lane.orders import HEARTBEAT_SECONDS, Order
 from sluicegate.doors.lane.refusals import MOST_ERROR_BYTES, read_refusal, reason_of
 from sluicegate.doors.lane.scan import TokenScan
+from sluicegate.doors.problems import unforeseen
 from sluicegate.errors import BackendError, BackendFailed, BackendUnavailable, SluicegateError
 from sluicegate.observability.logs import Log
 from sluicegate.scheduling.balancer import MOST_TRIES, Search
@@ -56,7 +57,6 @@ class RelayCall:
         "_dialect",
         "_error_body",
         "_error_head",
-        "_has_beaten",
         "_has_first",
         "_has_spoken",
         "_is_begun",
@@ -285,7 +285,7 @@ class RelayCall:
         """Our own fault; the exception is being handled."""
         name = self._backend.name if self._backend is not None else ""
         _log.error(event, trace=True, backend=name, request_id=self.order.request_id)
-        self._failed(SluicegateError("something went wrong here; the log has it under this request id"))
+        self._failed(unforeseen())
 
     def _failed(self, error: SluicegateError) -> None:
         if self._is_ended:

@@ -36,11 +36,6 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, max_length=200)]
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing is asked: the caller loads or unloads the model."""
-        raise NotImplementedError
-
-    @property
     def is_streamed(self) -> bool:
         """Whether lines are wanted."""
         return False
@@ -88,7 +83,9 @@ class _Embeddings(_Asked, frozen=True, kw_only=True):
         return not self.prompt
 
 
-_KINDS: Final[Mapping[str, type[_Asked]]] = {
+_Call = _Chat | _Generate | _Embed | _Embeddings
+"""`is_empty`: nothing is asked, the caller loads or unloads the model."""
+_KINDS: Final[Mapping[str, type[_Call]]] = {
     "/api/chat": _Chat,
     "/api/generate": _Generate,
     "/api/embed": _Embed,
@@ -103,11 +100,9 @@ class OllamaRoute:
     Fulfils `HotRoute`.
     """
 
-    dialect: Dialect = "ollama"
-
     def __init__(self, path: str, fleet: Fleet, clock: Clock, pictures: Collection[str] = ()) -> None:
         self.path = path
-        self._decode: BodyDecoder[_Asked] = BodyDecoder(_KINDS[path])
+        self._decode: BodyDecoder[_Call] = BodyDecoder(_KINDS[path])
         self._fleet = fleet
         self._clock = clock
         self._pictures = pictures

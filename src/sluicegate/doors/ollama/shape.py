@@ -107,7 +107,6 @@ class SharedRoute:
 
     def __init__(self, ollama: HotRoute, simple: HotRoute) -> None:
         self.path = simple.path
-        self.dialect: Dialect = simple.dialect
         self._ollama = ollama
         self._simple = simple
 

@@ -118,8 +118,6 @@ _WORDING = OpenAIWording()
 class OpenAIRoute(Generic[Asked]):
     """One hot route of this dialect. `pictures` are models that exist, but do not chat. Fulfils `HotRoute`."""
 
-    dialect: Dialect = "openai"
-
     def __init__(self, path: str, kind: type[Asked], pictures: Mapping[str, ModelCard]) -> None:
         self.path = path
         self._upstream_path = path.removeprefix("/v1/")

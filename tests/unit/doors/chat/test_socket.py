@@ -17,7 +17,6 @@ from sluicegate.domain.fairness import Tier
 from sluicegate.domain.generation import ModelCard
 from sluicegate.doors.chat.chat import SimpleChatRoute
 from sluicegate.doors.chat.socket import ChatSocketDoor
-from sluicegate.doors.http.answers import DateLine
 from sluicegate.doors.lane.exchanges import Exchanges
 from sluicegate.doors.lane.lane import Lane
 from sluicegate.errors import Fault, InvalidInput
@@ -65,7 +64,6 @@ def door(*backends: ChatBackend) -> ChatSocketDoor:
         metrics=metrics,
         access_log=AccessLog(),
         wheel=Wheel(),
-        date=DateLine(),
     )
     return ChatSocketDoor(lane, SimpleChatRoute(fleet.cards, SystemClock()))
 

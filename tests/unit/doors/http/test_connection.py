@@ -93,7 +93,7 @@ def test_who_half_closes_while_a_model_works_for_him_has_left() -> None:
         caller.feed(post(CHAT, chat(stream=True)))
         caller.end()
         await eventually(lambda: backend.last.is_cancelled)
-        assert plant.exchanges.count()["cancelled"] == 1
+        assert plant.calls()["cancelled"] == 1
 
     play(scene)
 

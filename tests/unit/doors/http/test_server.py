@@ -80,7 +80,7 @@ def test_many_callers_stream_at_once() -> None:
         sent = post(CHAT, chat(stream=True), "Connection: close")
         talking = [asyncio.create_task(talk(plant, sent)) for _ in range(50)]
         await eventually(lambda: len(backend.calls) == 50)
-        assert plant.exchanges.active == 50
+        assert plant.calls()["active"] == 50
         for far in backend.calls:
             far.say(stream_head())
         for number, far in enumerate(backend.calls):

@@ -85,7 +85,7 @@ def test_a_translated_stream_that_goes_wrong_ends_with_an_error_and_the_backend_
         assert b'"content":"a"' in answer.body
         assert b"event: error\n" in answer.body
         assert last_data(answer.body)["code"] == "BACKEND_FAILED"
-        assert plant.exchanges.count()["error"] == 1
+        assert plant.calls()["error"] == 1
         assert plant.fleet.outstanding() == {}
 
     play_pair(scene)
@@ -149,7 +149,7 @@ def test_a_stream_whose_connection_ends_inside_an_event_is_told_as_broken(path: 
         (answer,) = caller.answers
         told = last_data(answer.body)
         assert (told["error"]["code"] if path == CHAT else told["code"].lower()) == "backend_failed"
-        assert plant.exchanges.count()["error"] == 1
+        assert plant.calls()["error"] == 1
         assert second.calls == []
 
     play_pair(scene)
@@ -165,7 +165,7 @@ def test_a_stream_whose_connection_ends_behind_its_events_is_complete(end: bytes
         await settled(caller)
         assert [answer.body for answer in caller.answers] == [chunk_event("a") + end]
         assert not caller.is_over
-        assert plant.exchanges.count()["completed"] == 1
+        assert plant.calls()["completed"] == 1
 
     play_pair(scene)
 
@@ -224,8 +224,8 @@ def test_an_answer_that_cannot_be_translated_is_told_and_nothing_stays_taken(
             caller.feed(post(path, chat() if path == CHAT else b'{"model":"m","prompt":"x"}'))
             backend.last.say(whole(said, "text/event-stream"))
             assert caller.statuses == [502]
-            assert (plant.exchanges.active, plant.fleet.outstanding()) == (0, {})
-            assert plant.exchanges.count()["error"] == 1
+            assert (plant.calls()["active"], plant.fleet.outstanding()) == (0, {})
+            assert plant.calls()["error"] == 1
             assert not caller.is_over
 
     run_leaping(scenario())

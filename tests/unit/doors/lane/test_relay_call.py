@@ -66,7 +66,7 @@ def test_a_cancelled_call_ends_at_its_backend_in_every_phase(path: str, phase: s
             far.say(chunked(*([chunk_event("x" * 10_000)] * (20 if caller.stalled else 1))))
         await cancelled_by(caller, plant, how)
         await eventually(lambda: far.is_cancelled)
-        assert plant.exchanges.count()["cancelled"] == 1
+        assert plant.calls()["cancelled"] == 1
         assert plant.fleet.outstanding() == {}
         caller.take()
         if how == "cancelled":
@@ -88,9 +88,9 @@ def test_a_call_that_still_waits_for_a_backend_is_cancelled_too(how: str) -> Non
         caller = plant.connect()
         caller.feed(post(CHAT, chat(stream=True), "X-Request-Id: mine"))
         await settled(caller)
-        assert plant.exchanges.active == 1
+        assert plant.calls()["active"] == 1
         await cancelled_by(caller, plant, how)
-        await eventually(lambda: plant.exchanges.active == 0)
+        await eventually(lambda: plant.calls()["active"] == 0)
         first.state = Health(state="up")
         await leap(1.0)
         assert first.calls == []
@@ -168,7 +168,7 @@ def test_a_call_is_given_up_when_no_backend_answers() -> None:
             await eventually(lambda: caller.statuses == [503])
             assert [len(backend.calls) for backend in backends] == [1, 1, 1, 0, 0]
             assert plant.fleet.outstanding() == {}
-            assert plant.exchanges.count()["error"] == 1
+            assert plant.calls()["error"] == 1
 
     run_leaping(scenario())
 
@@ -197,7 +197,7 @@ def test_a_fault_of_ours_is_500_and_leaves_nothing_counted(caplog: pytest.LogCap
             caller.feed(post(CHAT, chat(), "X-Request-Id: mine"))
             await eventually(lambda: caller.statuses == [500])
             assert b"a fault of ours" not in caller.written
-            assert (plant.exchanges.active, plant.fleet.outstanding()) == (0, {})
+            assert (plant.calls()["active"], plant.fleet.outstanding()) == (0, {})
             caller.feed(request("GET", "/api/chat/streams"))
             await eventually(lambda: caller.statuses == [500, 200])
 
@@ -228,7 +228,7 @@ def test_a_silent_stream_is_kept_alive_before_its_head_and_between_its_events(pa
         assert answer.fields["content-type"].startswith("text/event-stream")
         assert answer.body.startswith(HEARTBEAT * 2)
         assert caller.written.count(b"HTTP/1.1 200 OK") == 1
-        assert plant.exchanges.count()["completed"] == 1
+        assert plant.calls()["completed"] == 1
 
     play_pair(scene)
 

@@ -111,7 +111,7 @@ def test_a_caller_who_leaves_frees_the_server(model: str, field: str) -> None:
         await upstreams[0].wait_until(field, 1)
         writer.transport.abort()
         await upstreams[0].wait_until("cancelled", 1)
-        await eventually(lambda: plant.exchanges.count()["cancelled"] == 1)
+        await eventually(lambda: plant.calls()["cancelled"] == 1)
         assert upstreams[0].seen()["open"] == 0
 
     play(scene)

@@ -124,5 +124,7 @@ def test_each_call_is_judged_for_itself() -> None:
 
 def test_only_chat_is_shared() -> None:
     simple = SimpleChatRoute(lambda: (), SystemClock())
-    routes = {route.path: route.dialect for route in ollama_routes(fleet(), SystemClock(), simple=simple)}
-    assert routes == {path: "chat" if path == "/api/chat" else "ollama" for path in PATHS}
+    asked = request({"messages": TURNS})
+    routes = ollama_routes(fleet(), SystemClock(), simple=simple)
+    dialects = {route.path: route.dialect_of(asked) for route in routes}
+    assert dialects == {path: "chat" if path == "/api/chat" else "ollama" for path in PATHS}

@@ -13,7 +13,6 @@ from sluicegate.backends.fleet import Fleet
 from sluicegate.backends.ollama import OllamaBackend
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.ids import RequestId
-from sluicegate.doors.http.answers import DateLine
 from sluicegate.doors.http.request import Request
 from sluicegate.doors.lane.exchanges import Exchanges
 from sluicegate.doors.lane.lane import Lane
@@ -63,7 +62,6 @@ def play(model: str, scene: Scene) -> None:
             metrics=metrics,
             access_log=AccessLog(),
             wheel=Wheel(tick_seconds=3_600),
-            date=DateLine(),
         )
         await fleet.start()
         try:
