@@ -319,7 +319,7 @@ LANE_MUTANTS = (
     _refusals("an overloaded backend has failed", "if head.status == 503:", "if False:"),
     _refusals("a backend's words have any length", "[:2_000]", ""),
     _refusals("a late backend has failed", "case BackendTimeout():", "case BackendTimeout() if False:"),
-    _lane("any id will do", "_SANE_ID.fullmatch(given)", "_SANE_ID.match(given)"),
+    _mutant("domain/ids.py", (_OUTLET,), "any id will do", "{1,128}\\Z", "{1,128}"),
     _lane("every method is hot", ' and request.method == b"POST"', ""),
     _lane("what callers invent is a label", '(path, "POST") if is_route else', '(path, "POST") if request else'),
     _lane(
