@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from tests.arrive import PromptOutbox
 from tests.corpus.answers import Answer, read_answers
 from tests.protocol_driver import Wire
 from tests.upstream import eventually as eventually_in_time
@@ -44,6 +45,7 @@ from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.metrics import Metrics
 from sluicegate.scheduling.balancer import Balancer
 from sluicegate.settings import TimeoutSettings
+from sluicegate.wire.outbox import Outbox
 from sluicegate.wire.wheel import TICK_SECONDS, Wheel
 
 CHAT = "/v1/chat/completions"
@@ -173,6 +175,7 @@ class FarEnd:
     def __init__(self, call: ChatCall, backend: str, wheel: Wheel) -> None:
         self.call = call
         self.inbox = memoryview(bytearray(READ_BYTES))
+        self.outbox: Outbox = PromptOutbox()
         self.is_dropped = False
         limits = TimeoutSettings()
         self.connection = UpstreamConnection(self, wheel, Failures(backend, "there", limits), {})
@@ -328,6 +331,7 @@ class Plant:
             )
 
         self.server = HttpServer(self.lane, make_app, limits, self.wheel)
+        self.server.outbox = PromptOutbox()
         self.port = 0
 
     def connect(self) -> CallerWire:
@@ -335,7 +339,8 @@ class Plant:
         return CallerWire(HttpConnection(self.server))
 
     async def listen(self, tls: ssl.SSLContext | None = None) -> int:
-        """Serve on a real socket, too; its port."""
+        """Serve on a real socket, as in earnest; its port."""
+        self.server.outbox = Outbox()
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
         await self.server.listen(listener, tls)

@@ -27,16 +27,39 @@ def _mutant(file: str, suites: tuple[str, ...], name: str, before: str, after: s
 _reading = partial(_mutant, "doors/http/reading.py", (_CONNECTION, _BODIES, _TURNS, _FAULTS, _CORPUS))
 _request = partial(_mutant, "doors/http/request.py", (_CONNECTION, _BODIES, _FAULTS, _CORPUS))
 _connection = partial(_mutant, "doors/http/connection.py", (_TURNS, _TIMES, _BODIES, _CONNECTION, _FAULTS, _ASGI))
+_repeats = partial(
+    _mutant,
+    "doors/http/reading.py",
+    ("tests/properties/test_repeated_heads.py", "tests/unit/doors/http/test_posting.py"),
+)
+_posting = partial(_mutant, "doors/http/connection.py", ("tests/unit/doors/http/test_posting.py", _OUTLET, _ENDINGS))
 _answers = partial(_mutant, "doors/http/answers.py", (_ANSWERS, _FAULTS, _ASGI))
 _asgi = partial(_mutant, "doors/http/asgi.py", (_ASGI, _FAULTS, _CONNECTION))
 _scan = partial(_mutant, "doors/lane/scan.py", (_LANE_FAULTS, "tests/properties/test_token_scan.py"))
 _relay = partial(_mutant, "doors/lane/relay_call.py", (_LANE_FAULTS, _RELAY, _ENDINGS, _OUTLET))
-_outlet = partial(_mutant, "doors/lane/outlet.py", (_OUTLET, _RELAY, _ENDINGS, _FAULTS, _TURNS))
+_http_call = partial(_mutant, "doors/lane/http_call.py", (_OUTLET, _RELAY, _ENDINGS, _FAULTS, _TURNS))
 _exchanges = partial(_mutant, "doors/lane/exchanges.py", (_EXCHANGES,))
 _refusals = partial(_mutant, "doors/lane/refusals.py", (_LANE_FAULTS,))
 _lane = partial(_mutant, "doors/lane/lane.py", (_OUTLET, _LANE_FAULTS, _FAULTS, _SERVER))
 
 HTTP_MUTANTS = (
+    _repeats("a remembered length is told again", "if size != request.size:", "if False:"),
+    _repeats("what was judged of one request holds for the next", "request.judged = request.principal = None", "pass"),
+    _posting(
+        "who waits for a turn is overtaken", "and self._answering is None and not self._queue and not self._later", ""
+    ),
+    _posting("what is written overtakes what was posted", "if self._posted:\n            self.flush()", "pass"),
+    _posting("a connection ends before what was posted", "self.flush()\n        if is_clean", "if is_clean"),
+    _posting(
+        "an idle connection ends before what was posted",
+        "self.flush()\n            self.transport.close",
+        "self.transport.close",
+    ),
+    _posting("who sends nothing more gets nothing more", "self.flush()  # whoever", "pass  # whoever"),
+    _posting("a request is remembered with its body", "request.pieces = []  #", "#"),
+    _posting("all is written at once", "self.server.outbox.add(self)", "self.flush()"),
+    _posting("any amount is posted in one turn", "if len(self._posted) + len(data) > _MOST_POSTED:", "if False:"),
+    _posting("what was posted is forgotten", "self._posted += data", "self._posted = data"),
     _reading("an unfinished line has no limit", "if self._head_bytes > MOST_HEAD_BYTES:", "if False:"),
     _reading("each piece of a head is counted anew", "self._head_bytes += len(data)", "self._head_bytes = len(data)"),
     _reading("a head in one piece has no limit", "if self._head_bytes + self._fed > MOST_HEAD_BYTES:", "if False:"),
@@ -90,12 +113,12 @@ HTTP_MUTANTS = (
     _connection("a request to close is ignored", "keep = keep and request.keep_alive and", "keep = keep and"),
     _connection("an answer that is the last is not", "keep = keep and request.keep_alive", "keep = request.keep_alive"),
     _connection(
-        "a closing server keeps connections", "request.is_whole and not self._server.is_closing", "request.is_whole"
+        "a closing server keeps connections", "request.is_whole and not self.server.is_closing", "request.is_whole"
     ),
     _connection("who sends ahead is read on", "if len(self._later) > HIGH_WATER and not self._is_deaf:", "if False:"),
     _connection(
         "idle connections stay",
-        "self._deadline = self._loop.time() + self._server.keep_alive_seconds",
+        "self._deadline = self._loop.time() + self.server.keep_alive_seconds",
         "self._deadline = _NEVER",
     ),
     _connection(
@@ -127,7 +150,7 @@ HTTP_MUTANTS = (
     ),
     _connection("a refused caller may stay", 'self._enter("linger", _LINGER_SECONDS)', "self._deadline = _NEVER"),
     _connection(
-        "a body may pause for ever", 'self._enter("body", self._server.idle_seconds)', 'self._enter("body", _NEVER)'
+        "a body may pause for ever", 'self._enter("body", self.server.idle_seconds)', 'self._enter("body", _NEVER)'
     ),
     _connection("each byte gives a head more time", 'elif self._phase != "head":', "else:"),
     _connection("who takes nothing may stay", "if unsent < self._unsent:", "if True:"),
@@ -146,7 +169,7 @@ HTTP_MUTANTS = (
     _connection("closing breaks what is under way", "if self._answering is None and not self._queue:", "if True:"),
     _connection(
         "an upgrade comes before its turn",
-        "self._answering is None and self._server.is_websocket",
+        "self._answering is None and self.server.is_websocket",
         "self._server.is_websocket",
     ),
     _answers("the last chunk has no end", 'LAST_CHUNK = b"0\\r\\n\\r\\n"', 'LAST_CHUNK = b"0\\r\\n"'),
@@ -165,12 +188,12 @@ HTTP_MUTANTS = (
     ),
     _asgi(
         "an unread body does not end the connection",
-        "if not self._request.is_whole or self._connection.is_last:",
-        "if self._connection.is_last:",
+        "if not self._request.is_whole or self._connection.server.is_closing:",
+        "if self._connection.server.is_closing:",
     ),
     _asgi(
         "a closing server does not say so",
-        "if not self._request.is_whole or self._connection.is_last:",
+        "if not self._request.is_whole or self._connection.server.is_closing:",
         "if not self._request.is_whole:",
     ),
     _asgi("HTTP/1.0 gets chunks", "elif not is_framed and self._request.is_11:", "elif not is_framed:"),
@@ -208,7 +231,7 @@ LANE_MUTANTS = (
         'self._before, self._last = piece[-_TAIL:], b""',
         'self._before, self._last = b"", b""',
     ),
-    _scan("the first usage counts", "at = tail.rfind(name)", "at = tail.find(name)"),
+    _scan("the first usage counts", "at = answer.rfind(name)", "at = answer.find(name)"),
     _scan("what was before the last piece is lost", "(self._before + last)[-_TAIL:]\n", "last\n"),
     _scan("any line's end is an event's", r'tail.endswith((b"\n\n", b"\n\r\n"))', r'tail.endswith((b"\n", b"\n\r\n"))'),
     _scan("an event ends at one line", r'(b"\n\n", b"\n\r\n")', r'(b"\n\n",)'),
@@ -229,7 +252,7 @@ LANE_MUTANTS = (
         "and self._error_head is None and not self._is_paused:",
         "and not self._is_paused:",
     ),
-    _relay("a heartbeat comes although events do", "self._has_spoken = True\n        self._scan", "self._scan"),
+    _relay("a heartbeat comes although events do", "self._has_spoken = True\n        scan.feed", "scan.feed"),
     _relay(
         "a heartbeat comes at every look",
         "self._has_spoken = False\n            self._next_beat = now + HEARTBEAT_SECONDS",
@@ -243,9 +266,9 @@ LANE_MUTANTS = (
     _relay("a pause does not reach the backend", "self._upstream.pause()", "pass"),
     _relay("a pause is not undone", "self._upstream.resume()", "pass"),
     _relay("a refusal has any length", "if len(self._error_body) > MOST_ERROR_BYTES:", "if False:"),
-    _relay("tokens are not counted", "tallies.tokens.value += self._scan.total(streamed=order.stream)", "pass"),
-    _relay("time is not counted", "tallies.inference.observe(time.perf_counter() - self._started)", "pass"),
-    _relay("each piece is the first", "self._has_first = True", "pass"),
+    _relay("tokens are not counted", "tallies.tokens.value += tokens", "pass"),
+    _relay("time is not counted", "tallies.inference.observe(time.perf_counter() - self.started)", "pass"),
+    _relay("each piece is the first", "if scan is None:", "if True:"),
     _relay("a fault behind what was said is missed", 'translation.feed(b"")', "pass"),
     _relay("failures are not counted", "self._lane.metrics.backend_errors.labels(*labels).value += 1", "pass"),
     _relay("an answer begins twice", "if self._is_begun:\n            return", "if False:\n            return"),
@@ -257,42 +280,45 @@ LANE_MUTANTS = (
     ),
     _relay(
         "a translation's last words are lost",
-        "            if said:\n                self._outlet.piece(said)\n            self._end",
+        "            if said:\n                self.piece(said)\n            self._end",
         "            self._end",
     ),
     _relay("an ended call keeps its place", "lane.balancer.release(self._backend, order.model)", "pass"),
-    _relay("half an event is an end", "elif self._may_be_cut and not self._scan.is_complete:", "elif False:"),
-    _outlet("a stopping lane does not say that it closes", " or self._connection.is_last:", ":"),
-    _outlet("the lane forgets the last chunk", "self._connection.write(LAST_CHUNK)", "pass"),
-    _outlet(
-        "the lane sends chunks to HTTP/1.0",
-        "self._is_chunked = request.is_11\n        self._connection",
-        "self._is_chunked = True\n        self._connection",
+    _relay(
+        "half an event is an end",
+        "elif self._may_be_cut and self._scan is not None and not self._scan.is_complete:",
+        "elif False:",
     ),
-    _outlet("a broken stream leaves the connection open", "self._finish(keep=False)", "self._finish(keep=True)"),
-    _outlet("a broken event swallows the error", "if not is_between:", "if False:"),
-    _outlet("a whole event gets another blank line", "if not is_between:", "if True:"),
-    _outlet("the lane does not say that it closes", 'lines += b"connection: close\\r\\n"', "pass"),
-    _outlet("answers of any size are kept", "if self._kept_bytes > _WHOLE_BYTES:", "if False:"),
-    _outlet(
+    _http_call("a stopping lane does not say that it closes", " or self._connection.server.is_closing:", ":"),
+    _http_call("the lane forgets the last chunk", "self._connection.post(LAST_CHUNK)", "pass"),
+    _http_call(
+        "the lane sends chunks to HTTP/1.0",
+        "is_chunked = self._is_chunked = self._request.is_11",
+        "is_chunked = self._is_chunked = True",
+    ),
+    _http_call("a broken stream leaves the connection open", "self._conclude(keep=False)", "self._conclude(keep=True)"),
+    _http_call("a broken event swallows the error", "if not self.ends_an_event:", "if False:"),
+    _http_call("a whole event gets another blank line", "if not self.ends_an_event:", "if True:"),
+    _http_call("the lane does not say that it closes", 'lines += b"connection: close\\r\\n"', "pass"),
+    _http_call("answers of any size are kept", "if self._kept_bytes > _WHOLE_BYTES:", "if False:"),
+    _http_call(
         "half a long answer looks whole",
         "self._connection.transport.abort()\n            return",
         "self._connection.finish(keep=False)\n            return",
     ),
-    _outlet("who half closed is still worked for", "self._connection.transport.abort()\n\n", "pass\n\n"),
-    _outlet(
+    _http_call("who half closed is still worked for", "self._connection.transport.abort()\n\n", "pass\n\n"),
+    _http_call(
         "an answer without a framing keeps the connection",
         "keep=self._is_chunked or self._length is not None",
         "keep=True",
     ),
-    _outlet("who left was answered", "self._record(self._status or _LEFT)", "self._record(200)"),
-    _outlet(
+    _http_call("who left was answered", "self._record(self._status or _LEFT)", "self._record(200)"),
+    _http_call(
         "a long answer is chunked in spite of its length",
         "self._is_chunked = self._length is None and request.is_11",
         "self._is_chunked = request.is_11",
     ),
-    _outlet("the lane pauses nobody", "self.call.pause()", "pass"),
-    _outlet("leaving the lane cancels nothing", "self.call.caller_left()", "pass"),
+    _http_call("leaving the lane cancels nothing", "super().caller_left()", "pass"),
     _exchanges("one stream too many", "if count >= self._limit:", "if count > self._limit:"),
     _exchanges(
         "a draining gateway takes calls", "if self._is_draining:\n            raise", "if False:\n            raise"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from tests.arrive import PromptOutbox, arrive
 from tests.corpus.answers import Answers, read_answers
 
 from sluicegate.doors.http.answers import DateLine
@@ -131,8 +132,11 @@ class Wire(asyncio.Transport):
 
     def feed(self, data: bytes) -> None:
         """Bytes from the caller."""
-        assert isinstance(self._protocol, asyncio.Protocol | HttpConnection)
-        self._protocol.data_received(data)
+        if isinstance(self._protocol, asyncio.BufferedProtocol):
+            arrive(self._protocol, data)
+        else:
+            assert isinstance(self._protocol, asyncio.Protocol)
+            self._protocol.data_received(data)
 
     def end(self) -> None:
         """The caller sends nothing more."""
@@ -248,6 +252,7 @@ class _Reception:
         self.max_body_bytes = 16_000_000
         self.limit_digits = 8
         self.inbox = memoryview(bytearray(32_768))
+        self.outbox = PromptOutbox()
         self.head_seconds = self.idle_seconds = self.keep_alive_seconds = 60.0
         self.is_closing = False
 

@@ -28,6 +28,20 @@ _balancer = partial(
     "scheduling/balancer.py",
     ("tests/unit/scheduling/test_balancer_edges.py", "tests/unit/scheduling/test_balancer.py"),
 )
+_fleet = partial(
+    _mutant,
+    "backends/fleet.py",
+    (
+        "tests/unit/scheduling/test_balancer_edges.py",
+        "tests/unit/scheduling/test_balancer.py",
+        "tests/unit/backends/test_fleet.py",
+    ),
+)
+_memory = partial(
+    _mutant, "wire/memory.py", ("tests/unit/wire/test_memory.py", "tests/properties/test_repeated_heads.py")
+)
+_repeats = partial(_mutant, "backends/upstream/reader.py", (_ON_WIRE, "tests/properties/test_repeated_heads.py"))
+_outbox = partial(_mutant, "wire/outbox.py", ("tests/unit/wire/test_outbox.py",))
 _tallies = partial(
     _mutant,
     "observability/tallies.py",
@@ -43,6 +57,39 @@ _access_log = partial(
 )
 
 UPSTREAM_MUTANTS = (
+    _memory("a message may be shorter than it says", "or int(digits) != size:", "or int(digits) < size:"),
+    _memory("a message may be longer than it says", "or int(digits) != size:", "or int(digits) > size:"),
+    _memory("a known length is not compared", "if total == self._total and", "if"),
+    _memory("what stands behind the length is not compared", "or not data.startswith(self._suffix, end):", "or False:"),
+    _memory("what stands before the length is not compared", "if not data.startswith(self._prefix):", "if False:"),
+    _memory("a length need not be a number", "not digits.isdigit() or ", ""),
+    _memory("the size of the last message is told", "        self.size = size\n\n", "\n"),
+    _memory(
+        "folded lines are remembered", 'rb"[!-~][^\\r\\n]*\\r\\n(?:[!-9;-~]+:', 'rb"[!-~][^\\r\\n]*\\r\\n(?:[ !-9;-~]+:'
+    ),
+    _memory("a body that is cut off is learned", "head.end() + int(head[1]) != total", "False"),
+    _memory("every head is learned", "if self._credit < _PRICE:", "if False:"),
+    _memory("any stream begins as the one before", "if not data.startswith(self._stream):", "if not self._stream:"),
+    _memory(
+        "a stream's odd head is remembered",
+        'rb"[!-~][^\\r\\n]*\\r\\n(?:[!-9;-~]+:[^\\r\\n]*\\r\\n)*\\r\\n")',
+        'rb"(?s).*\\r\\n\\r\\n")',
+    ),
+    _repeats(
+        "an answer with a length is remembered as a stream", 'if b"transfer-encoding" in self._fields:', "if True:"
+    ),
+    _repeats("an interim answer is remembered", " or not start.startswith(_USUAL)", ""),
+    _repeats("a remembered length is told again", "if head.length != size:", "if False:"),
+    _connection(
+        "a cancelled request is sent",
+        '            self._posted = b""\n            self._home.drop',
+        "            self._home.drop",
+    ),
+    _connection("who answers unasked is kept", "is_sent = not self._posted and not", "is_sent = not"),
+    _outbox("what is added meanwhile is lost", "waiting, self._waiting = self._waiting, []", "waiting = self._waiting"),
+    _outbox("each is flushed in a turn of its own", "if not waiting:", "if True:"),
+    _outbox("the first waits for any number", "if len(waiting) >= _MOST_WAITING:", "if False:"),
+    _outbox("one that fails holds up the others", "except Exception:  # the", "except KeyError:  # the"),
     _reader("an interim answer is the answer", "if status < 200:", "if status < 100:"),
     _reader("headers of the answer before stay", "self._fields.clear()", "pass"),
     _reader("what is no body has no limit", "if self._barren > _MOST_BARREN and", "if False and"),
@@ -108,8 +155,8 @@ UPSTREAM_MUTANTS = (
     _connection("a call that was cancelled hears more", "if body and self._call is call:", "if body:"),
     _connection(
         "an end is told before the connection is free",
-        "if keeps > 0 and not self._transport.get_write",
-        "call.end()\n        if keeps > 0 and not self._transport.get_write",
+        "self._free(call, keeps=reader.keeps)\n            call.came(head, body)",
+        "call.came(head, body)\n            self._free(call, keeps=reader.keeps)",
     ),
     _connection("an idle time begins with the question", 'call.body = b""', "self._since = call.started"),
     _pool(
@@ -168,12 +215,11 @@ BESIDE_MUTANTS = (
         "self._turn) if self._entries else None",
         "self._turn) if self._entries else self._timer",
     ),
-    _balancer(
-        "the only backend is chosen when full",
-        "fleet.load(backend.name) >= backend.max_concurrency:\n                return None",
-        "fleet.load(backend.name) > backend.max_concurrency:\n                return None",
+    _fleet("the only backend is chosen when full", "if load >= backend.max_concurrency:", "if False:"),
+    _fleet(
+        "others' calls take no place", "desk.open + desk.shared.others()\n        if load", "desk.open\n        if load"
     ),
-    _balancer("the only backend is chosen when down", 'if backend.health().state != "up" or fleet', "if fleet"),
+    _balancer("the only backend is chosen when down", 'only.health().state == "up" and', "True and"),
     _balancer("load does not matter", "rank = (load, self", "rank = (0, self"),
     _balancer("turns do not matter", "self._last_turn.get(backend.name, 0))", "0)"),
     _balancer("a full backend is chosen", "if load >= backend.max_concurrency:", "if load > backend.max_concurrency:"),

@@ -25,7 +25,7 @@ from tests.unit.backends.dialects.recorded import (
 
 from sluicegate.backends.dialects.answers_to_ollama import answer_to_ollama
 from sluicegate.backends.dialects.answers_to_openai import answer_to_openai
-from sluicegate.backends.dialects.failures import refusal_to_ollama, refusal_to_openai
+from sluicegate.backends.dialects.failures import refusal_to_openai
 from sluicegate.backends.dialects.to_ollama import (
     OllamaCall,
     chat_to_ollama,
@@ -69,7 +69,6 @@ TRANSLATIONS: list[tuple[Make, bytes]] = [
     (to_ollama("embed"), b'{"data":[{"embedding":[1]}]}'),
     (to_ollama("embeddings"), b'{"data":[{"embedding":"AACAPw=="}]}'),
     (lambda: refusal_to_openai(400), b'{"error":"no"}'),
-    (lambda: refusal_to_ollama(400), b'{"error":{"message":"no"}}'),
 ]
 MAKES = list({id(make): make for make, _ in TRANSLATIONS}.values())
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.arrive import PromptOutbox, arrive
 from tests.lane_driver import READ_BYTES
 from tests.sinks import Recorder
 
@@ -45,6 +46,7 @@ class Yard:
 
     def __init__(self) -> None:
         self.inbox = memoryview(bytearray(READ_BYTES))
+        self.outbox = PromptOutbox()
         self.kept = 0
         self.dropped = 0
 
@@ -78,7 +80,7 @@ def told(data: bytes, places: list[int]) -> tuple[Recorder, Yard]:
         edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
         for start, end in itertools.pairwise(edges):
             if start < end and not wire.aborted:
-                connection.data_received(data[start:end])
+                arrive(connection, data[start:end])
         connection.eof_received()
         connection.connection_lost(None)
         assert sink.over.is_set()

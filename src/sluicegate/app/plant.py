@@ -2,19 +2,20 @@
 
 import asyncio
 import contextlib
-import sys
+from typing import TYPE_CHECKING
 
 from sluicegate.app.pools import warn_of_pools
-from sluicegate.app.worker import environment
 from sluicegate.domain.clock import Clock
-from sluicegate.domain.ids import WorkerId, new_worker_id
+from sluicegate.domain.ids import WorkerId
 from sluicegate.errors import StoreUnavailable
 from sluicegate.observability.logs import Log
 from sluicegate.results.sweep import Sweep
 from sluicegate.scheduling.caretaker import Caretaker
 from sluicegate.settings import Settings
 from sluicegate.storage.contracts import BlobStore, Signals, Store
-from sluicegate.supervision import StreamName, SupervisedProcess
+
+if TYPE_CHECKING:
+    from sluicegate.app.worker_process import WorkerProcess
 
 _log = Log("sluicegate.plant")
 
@@ -36,7 +37,7 @@ class Plant:
         )
         has_pictures = any(backend.kind == "local-image" for backend in settings.backends)
         count = settings.worker.processes if has_pictures else 0
-        self.workers = tuple(_WorkerProcess(settings, self) for _ in range(count))
+        self.workers = _make_workers(settings, self, count) if count else ()
         self._caring: asyncio.Task[None] | None = None
 
     @property
@@ -74,28 +75,8 @@ class Plant:
                 self._signals.notify("jobs", "events")
 
 
-class _WorkerProcess:
-    """One supervised worker; each start has an id of its own, so that a dead one's leases are known."""
+def _make_workers(settings: Settings, plant: Plant, count: int) -> "tuple[WorkerProcess, ...]":
+    # Imported here: a gateway without workers starts sooner without what they need.
+    from sluicegate.app.worker_process import WorkerProcess
 
-    def __init__(self, settings: Settings, plant: Plant) -> None:
-        self._settings = settings
-        self._plant = plant
-        self._id = new_worker_id()
-        self.process = SupervisedProcess(
-            [sys.executable, "-m", "sluicegate.app.worker"],
-            name="worker",
-            environment=self._environment,
-            on_exit=self._exited,
-            on_line=self._pass_on,
-        )
-
-    def _environment(self) -> dict[str, str]:
-        self._id = new_worker_id()
-        return dict(environment(self._settings, self._id))
-
-    async def _exited(self, pid: int, returncode: int) -> None:
-        await self._plant.worker_died(self._id)
-
-    def _pass_on(self, stream: StreamName, line: str) -> None:
-        """A worker writes finished log lines; they go where ours go."""
-        sys.stderr.write(line + "\n")
+    return tuple(WorkerProcess(settings, plant.worker_died) for _ in range(count))

@@ -78,6 +78,16 @@ class AnswerSink(Protocol):
         ...
 
 
+class WholeAnswerSink:
+    """An `AnswerSink` that would rather hear of a whole answer once, when all of it comes at once."""
+
+    __slots__ = ()
+
+    def answer_came(self, head: AnswerHead, body: bytes) -> None:
+        """In place of begun, piece and ended."""
+        raise NotImplementedError
+
+
 class UpstreamCall(Protocol):
     """A call under way, as who asked for it holds it."""
 

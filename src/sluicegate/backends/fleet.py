@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from sluicegate.backends.backend import ChatBackend, Health
@@ -14,6 +13,17 @@ _LATEST = ":latest"
 _log = logging.getLogger(__name__)
 
 
+class _Desk:
+    """The open calls of one backend, and of those the ones for each model."""
+
+    __slots__ = ("models", "open", "shared")
+
+    def __init__(self, shared: SharedCount | None) -> None:
+        self.open = 0
+        self.models: dict[str, int] = {}
+        self.shared = shared
+
+
 class Fleet:
     """The chat backends, in the order of the settings.
 
@@ -22,10 +32,8 @@ class Fleet:
 
     def __init__(self, backends: Sequence[ChatBackend], shared: Mapping[str, SharedCount] | None = None) -> None:
         self._backends = tuple(backends)
-        self._shared = shared
-        self._outstanding: Counter[tuple[str, str]] = Counter()
-        self._load: Counter[str] = Counter()
-        self._seen: Sequence[Sequence[ModelCard]] = [() for _ in self._backends]
+        self._desks = {each.name: _Desk(None if shared is None else shared[each.name]) for each in self._backends}
+        self._seen: dict[ChatBackend, Sequence[ModelCard]] = dict.fromkeys(self._backends, ())
         self._serving: dict[str, Sequence[ChatBackend]] = {}
 
     @property
@@ -59,16 +67,16 @@ class Fleet:
 
     def serving(self, model: str) -> Sequence[ChatBackend]:
         """The backends that serve the model, whatever their state."""
-        for number, backend in enumerate(self._backends):
+        for backend, seen in self._seen.items():
             # A backend gives another sequence when it serves other models.
-            if backend.cards() is not self._seen[number]:
-                self._seen, self._serving = [each.cards() for each in self._backends], {}
+            if backend.cards() is not seen:
+                self._seen, self._serving = {each: each.cards() for each in self._backends}, {}
                 break
         serving = self._serving.get(model)
         if serving is None:
             serving = tuple(
                 backend
-                for backend, its in zip(self._backends, self._seen, strict=True)
+                for backend, its in self._seen.items()
                 if any(card.id == model or _is_same(card.id, model, backend) for card in its)
             )
             if serving:
@@ -81,26 +89,42 @@ class Fleet:
 
     def load(self, backend: str) -> int:
         """Calls that the backend has open, those of other processes included."""
-        load = self._load[backend]
-        return load if self._shared is None else load + self._shared[backend].others()
+        desk = self._desks[backend]
+        return desk.open if desk.shared is None else desk.open + desk.shared.others()
 
     def outstanding(self) -> Mapping[tuple[str, str], int]:
         """Open calls by (backend, model); those with none are absent."""
-        return {pair: count for pair, count in self._outstanding.items() if count}
+        return {
+            (name, model): count for name, desk in self._desks.items() for model, count in desk.models.items() if count
+        }
+
+    def begin_within(self, backend: ChatBackend, model: str) -> bool:
+        """Count a call as open, unless the backend has as many as it may have."""
+        desk = self._desks[backend.name]
+        load = desk.open if desk.shared is None else desk.open + desk.shared.others()
+        if load >= backend.max_concurrency:
+            return False
+        desk.open += 1
+        desk.models[model] = desk.models.get(model, 0) + 1
+        if desk.shared is not None:
+            desk.shared.set(desk.open)
+        return True
 
     def begin(self, backend: str, model: str) -> None:
         """Count a call as open."""
-        self._outstanding[backend, model] += 1
-        self._load[backend] += 1
-        if self._shared is not None:
-            self._shared[backend].set(self._load[backend])
+        desk = self._desks[backend]
+        desk.open += 1
+        desk.models[model] = desk.models.get(model, 0) + 1
+        if desk.shared is not None:
+            desk.shared.set(desk.open)
 
     def end(self, backend: str, model: str) -> None:
         """A call that began has ended."""
-        self._outstanding[backend, model] -= 1
-        self._load[backend] -= 1
-        if self._shared is not None:
-            self._shared[backend].set(self._load[backend])
+        desk = self._desks[backend]
+        desk.open -= 1
+        desk.models[model] -= 1
+        if desk.shared is not None:
+            desk.shared.set(desk.open)
 
     def gauges(self) -> BackendGauges:
         """How this process stands with each backend and its models."""

@@ -130,9 +130,9 @@ class OpenAIBackend:
 
 def request_id_line(request_id: str) -> bytes:
     """The header that tells a server under which id the request is known here; nothing when it cannot say it."""
-    if not (request_id.isascii() and request_id.isprintable()):
-        return b""
-    return f"x-request-id: {request_id}\r\n".encode("ascii")
+    if request_id.isascii() and request_id.isprintable():
+        return b"x-request-id: %b\r\n" % request_id.encode()
+    return b""
 
 
 def chat_cards(backend: str, models: Iterable[str]) -> tuple[ModelCard, ...]:

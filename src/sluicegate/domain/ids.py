@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import NewType
+from typing import NewType, cast
 
 JobId = NewType("JobId", str)
 AssetId = NewType("AssetId", str)
@@ -45,7 +45,11 @@ class UlidFactory:
     `itertools.count` hands every number out once, also to several threads; only a new head needs the lock.
     """
 
-    def __init__(self, now_ns: Callable[[], int] = time.time_ns, draw: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, now_ns: Callable[[], int] = time.time_ns, draw: Callable[[int], bytes] = os.urandom, *, prefix: str = ""
+    ) -> None:
+        """`prefix` stands in front of every id."""
+        self._prefix = prefix
         self._now_ns = now_ns
         self._draw = draw
         self._lock = threading.Lock()
@@ -71,7 +75,7 @@ class UlidFactory:
             else:
                 self._head += 1
                 tail = 0
-            text = _encode_head(self._head)
+            text = self._prefix + _encode_head(self._head)
             until = ((self._head >> _HEAD_RANDOM_BITS) + 1) * 1_000_000
             self._run = (until, text, itertools.count(tail + 1).__next__)
             return text + _PAIRS[tail >> 10] + _PAIRS[tail & 1023]
@@ -100,6 +104,5 @@ def request_id_of(given: bytes) -> RequestId:
     return RequestId(given.decode("ascii")) if _sane_request_id(given) else new_request_id()
 
 
-def new_request_id() -> RequestId:
-    """A new request id, for example ``req_01k3…``."""
-    return RequestId("req_" + _ulid())
+new_request_id = cast("Callable[[], RequestId]", UlidFactory(prefix="req_"))
+"""A new request id, for example ``req_01k3…``. Not a function of its own: every request needs one."""

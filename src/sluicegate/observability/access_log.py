@@ -73,7 +73,7 @@ class AccessLog:
         now = self._now()
         if int(now * 1000) != self._millisecond:
             self._set_stamp(now)
-        duration = round(seconds * 1000, 2)
+        duration = int(seconds * 100_000 + 0.5) / 100
         lines = handler.collected
         lines.append(_Line(self._stamp, "info", _NAME, "request", tenant, method, route, status, duration, request_id))
         if len(lines) >= _MOST_LINES:

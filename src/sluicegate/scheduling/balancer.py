@@ -46,16 +46,13 @@ class Balancer:
         """A backend for the model, counted as busy with it; None when none can be had without a search."""
         fleet = self._fleet
         serving = fleet.serving(model)
-        backend: ChatBackend | None
         if len(serving) == 1:
-            backend = serving[0]
-            if backend.health().state != "up" or fleet.load(backend.name) >= backend.max_concurrency:
-                return None
-        else:
-            backend = self._choose(model, {})
-        if backend is not None:
-            fleet.begin(backend.name, model)
-        return backend
+            only = serving[0]
+            return only if only.health().state == "up" and fleet.begin_within(only, model) else None
+        chosen = self._choose(model, {})
+        if chosen is not None:
+            fleet.begin(chosen.name, model)
+        return chosen
 
     def release(self, backend: ChatBackend, model: str) -> None:
         """The call for which the backend was taken is over."""

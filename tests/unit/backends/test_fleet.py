@@ -34,7 +34,7 @@ def test_all_are_started_told_and_stopped() -> None:
 
 
 def test_open_calls_are_counted_by_backend_and_model() -> None:
-    fleet = Fleet([])
+    fleet = Fleet([backend("a", "http://127.0.0.1:1/v1", "x", "y")])
     for model in ("x", "x", "y"):
         fleet.begin("a", model)
     assert fleet.load("a") == 3
@@ -89,6 +89,14 @@ def test_calls_of_other_processes_count_for_the_load_and_ours_are_told_to_them()
     assert (fleet.load("a"), fleet.load("b")) == (4, 0)
     assert (shared["a"].told, shared["b"].told) == ([1], [1, 0])
     assert fleet.outstanding() == {("a", "x"): 1}
+
+
+def test_a_place_is_taken_only_where_all_processes_together_have_one_left() -> None:
+    shared = {"a": Others(98)}
+    only = backend("a", "http://127.0.0.1:1/v1", "x")
+    fleet = Fleet([only], shared)
+    assert [fleet.begin_within(only, "x") for _ in range(3)] == [True, True, False]
+    assert (fleet.load("a"), shared["a"].told) == (100, [1, 2])
 
 
 def test_the_gauges_have_every_backend_and_model_also_idle_ones() -> None:

@@ -4,7 +4,7 @@
         first line  -> the chunk that names the role (chat)
         each line   -> a chunk with its text, reasoning and tool calls
         done: true  -> the chunk with the finish reason, the usage where it was asked for, [DONE]
-        error       -> `BackendFailed`, which the door tells as `openai_broken_stream`
+        error       -> `BackendFailed`, which the door tells in its own words
 
 Reasoning goes into ``reasoning_content``, the name that most clients know. A tool call arrives and is sent whole.
 """

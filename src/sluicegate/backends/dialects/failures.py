@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from sluicegate.backends.dialects.events import event
 from sluicegate.backends.dialects.translation import WholeTranslation
 from sluicegate.errors import BackendFailed
 
@@ -29,11 +28,6 @@ def ollama_failure(message: str) -> dict[str, str]:
     return {"error": message}
 
 
-def openai_broken_stream(message: str, status: int = 502, code: str = "backend_failed") -> bytes:
-    """The event that tells an error in the middle of an OpenAI stream."""
-    return event(openai_failure(message, status, code=code))
-
-
 def ollama_broken_stream(message: str) -> bytes:
     """The line that tells an error in the middle of an Ollama stream."""
     return msgspec.json.encode(ollama_failure(message)) + b"\n"
@@ -43,15 +37,6 @@ def refusal_to_openai(status: int) -> WholeTranslation:
     """Translates the body of an answer whose status is not 200, whatever its form, into OpenAI's."""
     return WholeTranslation(
         lambda body: msgspec.json.encode(openai_failure(failure_words(body, status), status, code=_code(status))),
-        most_bytes=_MOST_REFUSAL_BYTES,
-    )
-
-
-def refusal_to_ollama(status: int) -> WholeTranslation:
-    """Translates the body of an answer whose status is not 200, whatever its form, into Ollama's."""
-    return WholeTranslation(
-        lambda body: msgspec.json.encode(ollama_failure(failure_words(body, status))),
-        content_type="application/json; charset=utf-8",
         most_bytes=_MOST_REFUSAL_BYTES,
     )
 

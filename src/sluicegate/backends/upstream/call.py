@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from sluicegate.backends.backend import AnswerSink
+from sluicegate.backends.backend import AnswerHead, AnswerSink, WholeAnswerSink
 from sluicegate.errors import BackendError, BackendFailed
 from sluicegate.settings import TimeoutSettings
 
@@ -61,15 +61,28 @@ class Call:
         if carrier is not None:
             carrier.abandon()
 
-    def end(self) -> None:
-        """Tell the sink that the answer is whole."""
-        sink, self.sink, self.carrier = self.sink, None, None
-        if sink is not None:
-            try:
+    def came(self, head: AnswerHead | None, body: bytes) -> None:
+        """Tell the sink the rest of the answer, which is whole with that: head and body, unless they were told."""
+        sink = self.sink
+        if sink is None:
+            return
+        self.carrier = None
+        try:
+            if head is not None and isinstance(sink, WholeAnswerSink):
+                self.sink = None
+                sink.answer_came(head, body)
+                return
+            if head is not None:
+                sink.answer_begun(head)
+            if body and self.sink is not None:
+                sink.answer_piece(body)
+            if self.sink is not None:
+                self.sink = None
                 sink.answer_ended()
-            except Exception:  # nobody else would ever tell the caller, nor free what the call holds
-                _log.exception("the end of an answer could not be handled")
-                sink.answer_failed(BackendFailed("the end of the answer could not be handled; the log has more"))
+        except Exception:  # nobody else would ever tell the caller, nor free what the call holds
+            _log.exception("an answer could not be handled")
+            self.sink = None
+            sink.answer_failed(BackendFailed("the answer could not be handled; the log has more"))
 
     def fail(self, error: BackendError) -> None:
         """Tell the sink that nothing more will come."""

@@ -7,6 +7,7 @@ from sluicegate.backends.upstream.call import Call
 from sluicegate.backends.upstream.failures import Failures
 from sluicegate.backends.upstream.reader import AnswerReader
 from sluicegate.errors import BackendError, BackendUnavailable
+from sluicegate.wire.outbox import Outbox
 from sluicegate.wire.wheel import Wheel
 
 _CONNECTING: Final = 0
@@ -28,6 +29,11 @@ class Home(Protocol):
 
     inbox: memoryview
     """Where connections read into, one after the other; what stands there is used up before the next one reads."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where connections wait to be flushed."""
+        ...
 
     def made(self, connection: "UpstreamConnection") -> None:
         """Its socket is open."""
@@ -68,8 +74,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_now", "_phase", "_reader", "_since",
-        "_transport", "_unsent", "_wheel",
+        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_now", "_phase", "_posted", "_reader",
+        "_since", "_transport", "_unsent", "_wheel",
     )  # fmt: skip
 
     def __init__(self, home: Home, wheel: Wheel, failures: Failures, types: dict[bytes, str]) -> None:
@@ -80,6 +86,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._now = asyncio.get_running_loop().time
         self._phase = _CONNECTING
         self._call: Call | None = None
+        self._posted = b""
+        """What is written at the end of this turn of the event loop."""
         self._has_served = False
         self._heard = False
         self._unsent = 0
@@ -111,13 +119,21 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._since = now
         self._heard = False
         self._unsent = 0
-        self._reader.begin()
+        if not self._reader.is_fresh:
+            self._reader.begin()
         if len(call.body) <= _JOINED_BYTES:
-            self._transport.write(call.head + call.body)
+            self._posted = call.head + call.body
+            self._home.outbox.add(self)
         else:
             self._transport.writelines((call.head, call.body))
         if call.is_paused:
             self.pause()
+
+    def flush(self) -> None:
+        """See `Posting`."""
+        posted, self._posted = self._posted, b""
+        if posted and not self._transport.is_closing():
+            self._transport.write(posted)
 
     def pause(self) -> None:
         """See `Carrier`."""
@@ -139,6 +155,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self._phase not in (_CONNECTING, _CLOSED):
             self._phase = _CLOSED
             self._call = None
+            self._posted = b""
             self._home.drop(self)
             self._transport.abort()
 
@@ -152,32 +169,40 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         return self._home.inbox
 
     def buffer_updated(self, nbytes: int) -> None:
-        """See `asyncio.BufferedProtocol`."""
-        self.data_received(self._home.inbox[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
-        """Some bytes of an answer, or of what is none. They are not kept."""
+        """See `asyncio.BufferedProtocol`: some bytes of an answer, or of what is none."""
+        data = self._home.inbox[:nbytes]
         call = self._call
         if call is None or call.sink is None:
             self.close()
             return
         reader = self._reader
+        if reader.is_fresh:
+            recalled = reader.recall(data)
+            if recalled is not None:
+                self._since = self._now()
+                self._free(call, keeps=True)
+                call.came(*recalled)
+                return
         body = reader.feed(data)
+        head = None
         if self._phase == _ASKED:
             self._heard = True
-            if reader.head is not None:
+            head = reader.head
+            if head is not None:
                 self._phase = _ANSWERING
-                self._since = self._now()
                 call.body = b""
-                call.sink.answer_begun(reader.head)
-        if body and self._call is call:
+        if body or head is not None:
             self._since = self._now()
+        if reader.is_whole:
+            self._free(call, keeps=reader.keeps)
+            call.came(head, body)
+            return
+        if head is not None:
+            call.sink.answer_begun(head)
+        if body and self._call is call:
             call.sink.answer_piece(body)
-        if self._call is call:
-            if reader.is_whole:
-                self._finish(call)
-            elif reader.fault:
-                self._fail(self._failures.nonsense(reader.fault))
+        if reader.fault and self._call is call:
+            self._fail(self._failures.nonsense(reader.fault))
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`: the server will send nothing more."""
@@ -209,23 +234,21 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         elif now - self._since >= call.limits.first_byte:
             self._fail(self._failures.too_late("first_byte"))
 
-    def _finish(self, call: Call) -> None:
-        """The answer is whole: be ready for the next call, or close, and only then tell."""
+    def _free(self, call: Call, *, keeps: bool) -> None:
+        """The answer is whole: be ready for the next call, or close. Only then is its end told."""
         self._has_served = True
-        reader = self._reader
-        keeps = _KEEP_SECONDS if reader.keeps else 0.0
-        if reader.keeps_seconds is not None:
-            keeps = min(keeps, reader.keeps_seconds * _SHARE_OF_TOLD)
-        if keeps > 0 and not self._transport.get_write_buffer_size() and not self._transport.is_closing():
+        told = self._reader.keeps_seconds
+        seconds = _KEEP_SECONDS if told is None else min(_KEEP_SECONDS, told * _SHARE_OF_TOLD)
+        is_sent = not self._posted and not self._transport.get_write_buffer_size()
+        if keeps and seconds > 0 and is_sent and not self._transport.is_closing():
             self._call = None
             self._phase = _IDLE
-            self._expires = self._since + keeps
+            self._expires = self._since + seconds
             if call.is_paused:
                 self._transport.resume_reading()
             self._home.keep(self)
         else:
             self.close()
-        call.end()
 
     def _lose(self, error: Exception | None) -> None:
         """The connection has ended, with an error or without one."""
@@ -241,7 +264,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             else:
                 self._home.refuse(call, self._failures.unanswered(error))
         elif error is None and self._reader.ends_with_connection():
-            call.end()
+            call.came(None, b"")
         else:
             call.fail(self._failures.broken(error))
 

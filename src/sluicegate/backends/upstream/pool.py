@@ -9,6 +9,7 @@ from sluicegate.backends.upstream.call import Call
 from sluicegate.backends.upstream.connection import UpstreamConnection
 from sluicegate.backends.upstream.failures import Failures
 from sluicegate.errors import BackendError, BackendUnavailable
+from sluicegate.wire.outbox import Outbox
 from sluicegate.wire.wheel import Wheel
 
 _READ_AT_ONCE = 32_768
@@ -34,6 +35,7 @@ class Pool:
         self.wheel = wheel
         self.failures = failures
         self.inbox = memoryview(bytearray(_READ_AT_ONCE))
+        self.outbox = Outbox()
         self._address = address
         self._context = context
         self._on_unavailable = on_unavailable

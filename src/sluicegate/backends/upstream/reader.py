@@ -1,11 +1,13 @@
 """Bytes of a connection into answers: heads, bodies and ends (RFC 9112)."""
 
+from types import SimpleNamespace
 from typing import Final
 
 import httptools
 
 from sluicegate.backends.backend import AnswerHead
 from sluicegate.backends.upstream.coding import CODINGS, BadCoding, Unpacker
+from sluicegate.wire.memory import MOST_HEAD, HeadMemory
 
 _MOST_BARREN = 65_536
 """Bytes in a row without any of the body: a head, interim answers, chunk extensions, trailers."""
@@ -13,6 +15,9 @@ _MOST_TYPES = 64
 _WANTED: Final = frozenset(
     {b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"retry-after", b"keep-alive"}
 )
+_STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+"""Read by the parser in place of a head of the same meaning that is known already."""
+_USUAL: Final = b"HTTP/1.1 200 "
 _NO_BODY: Final = frozenset({204, 304})
 
 
@@ -24,8 +29,9 @@ class AnswerReader:
     """
 
     __slots__ = (
-        "_barren", "_body", "_fields", "_is_interim", "_own", "_parser", "_types", "_unpacker", "_until_close", "fault",
-        "head", "is_whole", "keeps", "keeps_seconds", "on_body",
+        "_barren", "_body", "_body_parser", "_fields", "_is_interim", "_memory", "_own", "_parser", "_remembered",
+        "_remembered_stream", "_types", "_unpacker", "_until_close", "_whole_parser", "fault", "head", "is_fresh",
+        "is_whole", "keeps", "keeps_seconds", "on_body",
     )  # fmt: skip
 
     def __init__(self, types: dict[bytes, str]) -> None:
@@ -37,11 +43,23 @@ class AnswerReader:
         self._own: int | None = None
         """How many of `_body` belong to the answer, once it is whole."""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        """What reads the answer; None after `close`."""
         self.keeps_seconds: float | None = None
+        self._memory = HeadMemory()
+        self._remembered: tuple[AnswerHead, float | None] | None = None
+        """What the head in memory stands for, with `keeps_seconds`."""
+        self._remembered_stream: tuple[AnswerHead, float | None] | None = None
+        """The same of a chunked answer."""
+        self._whole_parser: httptools.HttpResponseParser | None = self._parser
+        """Reads heads, too."""
+        self._body_parser: httptools.HttpResponseParser | None = None
+        """Reads the body behind a head that is known, without telling of the head that it is given."""
         self.begin()
 
     def begin(self) -> None:
         """Expect the next answer."""
+        self.is_fresh = True
+        """Nothing of it has come."""
         self.head: AnswerHead | None = None
         self.is_whole = False
         self.keeps = False
@@ -51,13 +69,20 @@ class AnswerReader:
         self._unpacker: Unpacker | None = None
         self._barren = 0
         self._own = None
+        self._parser = self._whole_parser
 
-    def feed(self, data: bytes | memoryview) -> bytes:
-        """Take what has arrived; the bytes of the body that were in it, decoded."""
+    def feed(self, data: memoryview) -> bytes:
+        """Take what has arrived, which is not kept; the bytes of the body that were in it, decoded."""
         if self._parser is None:
             return b""
+        is_first, self.is_fresh = self.is_fresh, False
+        start = data[:MOST_HEAD].tobytes() if is_first else b""
+        begin = self._memory.recall_stream(start) if is_first else 0
         try:
-            self._parser.feed_data(data)
+            if begin:
+                self._begin_stream().feed_data(data[begin:])
+            else:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
@@ -79,7 +104,54 @@ class AnswerReader:
             pieces.clear()
         if self._unpacker is not None:
             plain = self._unpacked(self._unpacker, plain)
+        elif is_first and not begin:
+            self._learn(start, len(data), plain)
         return plain
+
+    def _begin_stream(self) -> httptools.HttpResponseParser:
+        """The head that is remembered has come: what reads the body behind it."""
+        parser = self._body_parser
+        if parser is None:
+            told = SimpleNamespace(
+                on_message_begin=self.on_message_begin,
+                on_body=self.on_body,
+                on_message_complete=self.on_message_complete,
+            )
+            parser = self._body_parser = httptools.HttpResponseParser(told)
+        self._parser = parser
+        parser.feed_data(_STREAM_HEAD)
+        if self._remembered_stream is not None:
+            self.head, self.keeps_seconds = self._remembered_stream
+        return parser
+
+    def recall(self, data: memoryview) -> tuple[AnswerHead, bytes] | None:
+        """Head and body, when `data` is one whole answer like one before, behind which the connection is kept; to be
+        asked only while `is_fresh`. The reader expects the next answer then, as if it had never seen this one."""
+        begin = self._memory.recall(data[:MOST_HEAD].tobytes(), len(data))
+        if not begin or self._remembered is None or self._parser is None:
+            return None
+        head, self.keeps_seconds = self._remembered
+        size = self._memory.size
+        if head.length != size:
+            head = AnswerHead(head.status, head.content_type, head.retry_after, size)
+            self._remembered = head, self.keeps_seconds
+        return head, data[begin:].tobytes()
+
+    def _learn(self, start: bytes, total: int, plain: bytes) -> None:
+        """Remember the head that what came began with, if it is of the usual kind. `total`: how many bytes came;
+        `plain`: what of them was the body."""
+        head = self.head
+        if head is None or head.status != 200 or not head.is_framed or not start.startswith(_USUAL) or not self._parser:
+            return
+        if b"transfer-encoding" in self._fields:
+            if (self.keeps if self.is_whole else self._parser.should_keep_alive()) and self._memory.learn_stream(start):
+                self._remembered_stream = head, self._told_seconds()
+        elif self.keeps and head.length == len(plain) and self._memory.learn(start, total):
+            self._remembered = head, self._told_seconds()
+
+    def _told_seconds(self) -> float | None:
+        """How long the head that was read last says that the connection is kept, if it does."""
+        return self.keeps_seconds if b"keep-alive" in self._fields else None
 
     def ends_with_connection(self) -> bool:
         """Whether the end of the connection is the end of the body, and the body is whole."""
@@ -87,7 +159,7 @@ class AnswerReader:
 
     def close(self) -> None:
         """Let go of the parser, which holds on to this reader."""
-        self._parser = None
+        self._parser = self._whole_parser = self._body_parser = None
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
@@ -117,7 +189,8 @@ class AnswerReader:
         length = self._framing(status)
         if b"content-encoding" in fields and status not in _NO_BODY:
             self._undo(fields[b"content-encoding"])
-            length = None
+            if self._unpacker is not None:
+                length = None
         if b"keep-alive" in fields:
             self.keeps_seconds = _keep_alive(fields[b"keep-alive"])
         told = fields.get(b"retry-after")

@@ -81,7 +81,7 @@ class SimpleChatRoute:
         def translation(_: WireDialect) -> Translation:
             return answer_to_simple(form, is_stream=asked.stream)
 
-        return Order(principal, request_id, model, asked.stream, SimpleWording(form), lambda _: call, translation)
+        return Order(principal, request_id, model, asked.stream, SimpleWording(form), call, translation)
 
     def _default_model(self) -> str:
         for card in self._cards():

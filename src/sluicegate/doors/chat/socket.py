@@ -133,7 +133,7 @@ class _Conversation:
         finally:
             self.is_over = True
             for exchange in list(self._exchanges.values()):
-                exchange.call.caller_left()
+                exchange.caller_left()
             speaking.cancel()
             await asyncio.wait({speaking})
 
@@ -147,7 +147,7 @@ class _Conversation:
         if self._unsent_bytes > _MOST_UNSENT and not self._is_paused:
             self._is_paused = True
             for exchange in self._exchanges.values():
-                exchange.call.pause()
+                exchange.pause()
         if self._owed > _MOST_OWED or self._unsent_bytes > _MOST_UNREAD:
             self._may_hear.clear()
 
@@ -189,19 +189,19 @@ class _Conversation:
 
     def _start(self, asked: ChatMessage, request_id: RequestId) -> None:
         """Begin an exchange. Raises as `RelayCall.start` does."""
-        exchange = _Exchange(self, self._route, asked, request_id)
-        exchange.call.start()
+        exchange = _Exchange(self, request_id)
+        exchange.start(self._route.order_of(asked, self.principal, request_id))
         if exchange.is_over:
             return
         self._exchanges[request_id] = exchange
         if self._is_paused:
-            exchange.call.pause()
+            exchange.pause()
 
     def _cancel(self, request_id: RequestId) -> None:
         exchange = self._exchanges.get(request_id)
         if exchange is None:
             raise UnknownStream(f'no exchange "{request_id}" runs on this socket; it is unknown or over')
-        exchange.call.stop(ExchangeCanceled("the call was cancelled"))
+        exchange.stop(ExchangeCanceled("the call was cancelled"))
 
     async def _speak(self) -> None:
         """Send what is said; waits while the caller takes nothing."""
@@ -227,30 +227,25 @@ class _Conversation:
             for exchange in list(self._exchanges.values()):
                 if self._is_paused:
                     break
-                exchange.call.resume()
+                exchange.resume()
 
 
-class _Exchange:
-    """One call's answer as messages. Fulfils `Outlet`."""
+class _Exchange(RelayCall):
+    """One call's answer as messages."""
 
-    def __init__(
-        self, conversation: _Conversation, route: SimpleChatRoute, asked: ChatMessage, request_id: RequestId
-    ) -> None:
+    def __init__(self, conversation: _Conversation, request_id: RequestId) -> None:
+        super().__init__(conversation.lane)
         self._conversation = conversation
         self._request_id = request_id
         self.is_over = False
         self._kept = bytearray()
-        lane = conversation.lane
-        self._started = time.perf_counter()
-        self._order = route.order_of(asked, conversation.principal, request_id)
-        self.call = RelayCall(lane, self._order, self, self._started)
 
     def begin(self, content_type: str, length: int | None) -> None:
-        """See `Outlet.begin`; messages have no head."""
+        """See `RelayCall.begin`; messages have no head."""
 
     def piece(self, data: bytes) -> None:
-        """See `Outlet.piece`. The translation of this dialect gives whole events only."""
-        if not self._order.stream:
+        """See `RelayCall.piece`. The translation of this dialect gives whole events only."""
+        if not self.order.stream:
             self._kept += data
             return
         for event in data.split(b"\n\n"):
@@ -259,7 +254,7 @@ class _Exchange:
                 self._conversation.say(self._request_id, head.rpartition(b"event: ")[2], payload)
 
     def end(self, error: SluicegateError | None) -> None:
-        """See `Outlet.end`."""
+        """See `RelayCall.end`."""
         conversation = self._conversation
         self.is_over = True
         conversation.forget(self._request_id)
@@ -268,8 +263,8 @@ class _Exchange:
             status = _LEFT
         elif error is not None:
             status = conversation.say_error(self._request_id, error)
-        elif not self._order.stream:
+        elif not self.order.stream:
             conversation.say(self._request_id, b"chat.completion", bytes(self._kept))
         lane = conversation.lane
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self.started
         lane.record(PATH, conversation.principal.tenant, status, seconds, self._request_id, method="WS")

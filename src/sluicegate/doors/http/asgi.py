@@ -213,14 +213,14 @@ class AsgiResponder:
             headers.append((b"transfer-encoding", b"chunked"))
         elif not is_framed:
             self._keep = False
-        if not self._request.is_whole or self._connection.is_last:
+        if not self._request.is_whole or self._connection.server.is_closing:
             # What is still being sent is not waited for, so nothing can follow it.
             self._keep = False
         if not self._keep:
             headers.append((b"connection", b"close"))
         elif not self._request.is_11:
             headers.append((b"connection", b"keep-alive"))
-        return render_head(status, headers, self._connection.date)
+        return render_head(status, headers, self._connection.server.date)
 
     def _abort(self) -> None:
         """End an answer that will not be complete, so that the caller can tell."""

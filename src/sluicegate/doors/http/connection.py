@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from typing import Literal, cast
 
-from sluicegate.doors.http.answers import CONTINUE, DateLine
+from sluicegate.doors.http.answers import CONTINUE
 from sluicegate.doors.http.contracts import Reception, Responder
 from sluicegate.doors.http.reading import RequestReading
 from sluicegate.doors.http.request import Request, check_length
@@ -24,7 +24,9 @@ from sluicegate.errors import BodyTooLarge, RequestTimeout, SluicegateError
 
 HIGH_WATER = 32_768
 """Unsent bytes above which who answers is told to pause; unread ones above which the caller is. What one reading brings
-may come on top, which makes 64 KB for a caller who takes nothing."""
+may come on top, which makes 64 KB for a caller who takes nothing, and at worst `_MOST_POSTED` more."""
+_MOST_POSTED = 16_384
+"""Bytes that may wait for the end of a turn."""
 _LINGER_SECONDS = 2.0
 _NEVER = float("inf")
 
@@ -43,17 +45,17 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         "_is_write_paused",
         "_loop",
         "_phase",
+        "_posted",
         "_queue",
         "_responder",
-        "_server",
         "_unsent",
+        "server",
         "transport",
-        "write",
     )
 
     def __init__(self, server: Reception) -> None:
         super().__init__(server.known)
-        self._server = server
+        self.server = server
         self._loop = server.loop
         self._answering: Request | None = None
         """Whose turn it is: its body is read, or it is being answered."""
@@ -65,6 +67,8 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         self._is_eof = False
         self._is_write_paused = False
         self._unsent = 0
+        self._posted = b""
+        """What is written at the end of this turn of the event loop."""
         self._phase: Phase = "head"
         self._deadline = _NEVER
 
@@ -74,23 +78,32 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         """A caller has connected."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.write = self.transport.write
-        server = self._server
+        server = self.server
         server.connections.add(self)
         server.wheel.add(self)
         self._deadline = self._loop.time() + server.head_seconds
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See `asyncio.BufferedProtocol`. Bounded, since what comes before its turn is kept."""
-        return self._server.inbox
+        return self.server.inbox
 
     def buffer_updated(self, nbytes: int) -> None:
-        """See `asyncio.BufferedProtocol`."""
-        self.data_received(self._server.inbox[:nbytes])
-
-    def data_received(self, data: bytes | memoryview) -> None:
-        """Some bytes of requests."""
+        """See `asyncio.BufferedProtocol`: some bytes of requests."""
+        data = self.server.inbox[:nbytes].tobytes()
+        is_between = self._phase == "idle" and self._answering is None and not self._queue and not self._later
+        if is_between:
+            known = self.recall(data)
+            if known is not None and known.size <= self.server.max_body_bytes:
+                self._answering = known
+                self._answer_hot(known)
+                if self._responder is not None and not self._is_write_paused:
+                    self._phase = "answer"
+                    self._deadline = _NEVER
+                return
         self.read(data)
+        answering = self._answering
+        if is_between and answering is not None and answering.is_whole and self.server.is_hot(answering):
+            self.learn(data, answering)
         if len(self._later) > HIGH_WATER and not self._is_deaf:
             # Until then reading goes on although a request waits: that a caller has left is told only to who reads.
             self.transport.pause_reading()
@@ -99,6 +112,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The caller sends nothing more. What runs for it may still be answered, unless its responder gives up."""
         self._is_eof = True
+        self.flush()  # whoever ends the connection now must not lose what was answered before
         if self._responder is None:
             return bool(self._queue)
         self._responder.caller_half_closed()
@@ -106,9 +120,10 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        self._server.connections.discard(self)
-        self._server.wheel.discard(self)
+        self.server.connections.discard(self)
+        self.server.wheel.discard(self)
         self.forget()
+        self._posted = b""
         self._queue = self._answering = None
         responder, self._responder = self._responder, None
         if responder is not None:
@@ -139,15 +154,15 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         if self._phase == "write":
             unsent = unsent_bytes(self.transport)
             if unsent < self._unsent:
-                self._deadline = now + self._server.idle_seconds
+                self._deadline = now + self.server.idle_seconds
             self._unsent = unsent
         if now < self._deadline:
             return
         if self._phase == "body":
-            seconds = self._server.idle_seconds
+            seconds = self.server.idle_seconds
             self.refuse(RequestTimeout(f"the body paused for {seconds:g} s (setting server.client_idle_seconds)"))
         elif self._phase == "head" and self._head_bytes:
-            seconds = self._server.head_seconds
+            seconds = self.server.head_seconds
             self.refuse(RequestTimeout(f"the head was not complete within {seconds:g} s (setting server.head_seconds)"))
         else:
             self.transport.abort()
@@ -156,7 +171,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
 
     def takes_over(self, request: Request) -> bool:
         """See `RequestReading.takes_over`."""
-        return self._answering is None and self._server.is_websocket(request)
+        return self._answering is None and self.server.is_websocket(request)
 
     @property
     def is_busy(self) -> bool:
@@ -179,7 +194,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         if request is self._answering and self._responder is not None:
             self._responder.body_piece(data)
             return
-        limit = self._server.max_body_bytes
+        limit = self.server.max_body_bytes
         if request.size > limit:
             raise BodyTooLarge(
                 f"the body has {request.size} bytes or more; at most {limit} are taken (setting server.max_body_bytes)"
@@ -193,9 +208,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         if self._responder is not None:
             self._responder.body_ended()
             return
-        responder = self._responder = self._server.respond_hot(self, request)
-        if self._is_write_paused and responder is not None:
-            responder.pause()
+        self._answer_hot(request)
 
     def nonsense_came(self, error: SluicegateError) -> None:
         """See `RequestReading.nonsense_came`."""
@@ -206,28 +219,43 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
 
     def hand_over(self, request: Request, rest: bytes) -> None:
         """See `RequestReading.hand_over`."""
-        self._server.wheel.discard(self)
-        self._server.connections.discard(self)
-        self._server.upgrade(self.transport, request, rest)
+        self.server.wheel.discard(self)
+        self.server.connections.discard(self)
+        self.flush()
+        self.server.upgrade(self.transport, request, rest)
 
     # --- the responder's side ---
 
-    @property
-    def is_last(self) -> bool:
-        """Whether the connection ends after this answer, whatever the caller wants."""
-        return self._server.is_closing
+    def post(self, data: bytes) -> None:
+        """Write `data` at the end of this turn of the event loop, with what else is posted until then; or sooner, when
+        that is much: libuv reads an upstream that has much to say many times in one turn, unless it is paused."""
+        if len(self._posted) + len(data) > _MOST_POSTED:
+            self.write(data)
+        elif self._posted:
+            self._posted += data
+        else:
+            self._posted = data
+            self.server.outbox.add(self)
 
-    @property
-    def date(self) -> DateLine:
-        """For the head of an answer."""
-        return self._server.date
+    def write(self, data: bytes) -> None:
+        """Write `data` now."""
+        if self._posted:
+            self.flush()
+        self.transport.write(data)
+
+    def flush(self) -> None:
+        """Write what was posted."""
+        posted, self._posted = self._posted, b""
+        if posted and not self.transport.is_closing():
+            self.transport.write(posted)
 
     def finish(self, *, keep: bool = True) -> None:
         """The answer is complete; with `keep` False it said that the connection ends."""
         request, self._answering, self._responder = self._answering, None, None
         if request is None:
             return
-        keep = keep and request.keep_alive and request.is_whole and not self._server.is_closing
+        request.pieces = []  # the connection may remember the request, but not its body
+        keep = keep and request.keep_alive and request.is_whole and not self.server.is_closing
         if self._queue:
             if keep:
                 self._loop.call_soon(self._serve_next)
@@ -266,6 +294,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
     def close_idle(self) -> None:
         """The server stops: close unless a request is under way, which is then the connection's last."""
         if self._answering is None and not self._queue:
+            self.flush()
             self.transport.close()
 
     # --- turns ---
@@ -273,7 +302,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
     def _begin(self, request: Request) -> None:
         """It is this request's turn."""
         self._answering = request
-        server = self._server
+        server = self.server
         if server.is_hot(request):
             server.admit(request)
             if len(request.fields.get(b"content-length", b"")) >= server.limit_digits:
@@ -291,6 +320,12 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         request.pieces = []
         if request.is_whole:
             responder.body_ended()
+
+    def _answer_hot(self, request: Request) -> None:
+        """Let the lane answer a whole request."""
+        responder = self._responder = self.server.respond_hot(self, request)
+        if self._is_write_paused and responder is not None:
+            responder.pause()
 
     def _serve_next(self) -> None:
         """The turn of the oldest request that waits."""
@@ -318,18 +353,18 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
         """Find out which limit holds now."""
         if self._is_write_paused:
             return
-        if self._responder is not None:
+        if self._responder is not None or self._queue:
             self._phase = "answer"
             self._deadline = _NEVER
         elif self._is_deaf:
             return
         elif self._reading is not None:
-            self._enter("body", self._server.idle_seconds)
+            self._enter("body", self.server.idle_seconds)
         elif not self._head_bytes:
             self._phase = "idle"
-            self._deadline = self._loop.time() + self._server.keep_alive_seconds
+            self._deadline = self._loop.time() + self.server.keep_alive_seconds
         elif self._phase != "head":
-            self._enter("head", self._server.head_seconds)
+            self._enter("head", self.server.head_seconds)
 
     def _enter(self, phase: "Phase", seconds: float) -> None:
         self._phase = phase
@@ -338,17 +373,18 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
     def _enter_write(self) -> None:
         """The caller must take something of what is unsent, again and again."""
         self._unsent = unsent_bytes(self.transport)
-        self._enter("write", self._server.idle_seconds)
+        self._enter("write", self.server.idle_seconds)
 
     def _send_refusal(self, error: SluicegateError) -> None:
         request = self._answering or self._reading
         self._answering = self._reading = None
-        self.write(self._server.refusal(error, request))
+        self.write(self.server.refusal(error, request))
         self._end(is_clean=False)
 
     def _end(self, *, is_clean: bool) -> None:
         """Close once all is sent. Where the caller may still be sending, closing at once would destroy the answer."""
         self._is_deaf = True
+        self.flush()
         if is_clean or self._is_eof or not self.transport.can_write_eof():
             self._enter_write()
             self.transport.close()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from sluicegate.doors.http.answers import DateLine
 from sluicegate.doors.http.request import Known, Request
 from sluicegate.errors import SluicegateError
+from sluicegate.wire.outbox import Outbox
 from sluicegate.wire.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Responder(Protocol):
-    """Answers one request through the connection's `write` and `finish`."""
+    """Answers one request through the connection's `post` or `write`, and `finish`."""
 
     def body_piece(self, data: bytes) -> None:
         """Some of the request's body."""
@@ -24,7 +25,7 @@ class Responder(Protocol):
         ...
 
     def caller_left(self) -> None:
-        """Nobody takes the answer any more; `write` and `finish` are not to be called again."""
+        """Nobody takes the answer any more; nothing of the connection is to be called again."""
         ...
 
     def caller_half_closed(self) -> None:
@@ -59,6 +60,11 @@ class Reception(Protocol):
     """How long a body, or the taking of an answer, may pause."""
     keep_alive_seconds: float
     is_closing: bool
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where connections wait to be flushed."""
+        ...
 
     def is_hot(self, request: Request) -> bool:
         """Whether the lane answers; it gets the request when its body is whole."""

@@ -23,6 +23,9 @@ from sluicegate.doors.http.request import (
     repeat_framing,
 )
 from sluicegate.errors import MalformedHead, SluicegateError
+from sluicegate.wire.memory import HeadMemory
+
+_UNUSUAL = frozenset({b"transfer-encoding", b"upgrade"})
 
 
 class RequestReading(ABC):
@@ -38,8 +41,10 @@ class RequestReading(ABC):
         "_is_repeating",
         "_known",
         "_later",
+        "_memory",
         "_parser",
         "_reading",
+        "_remembered",
         "_target",
         "_upgrading",
     )
@@ -65,6 +70,9 @@ class RequestReading(ABC):
         """What has arrived and is not parsed yet."""
         self._is_deaf = False
         """Nothing that still comes is read as a request."""
+        self._memory = HeadMemory()
+        self._remembered: Request | None = None
+        """What the head in memory stands for; it has no body."""
 
     # --- for the heir to write ---
 
@@ -103,7 +111,38 @@ class RequestReading(ABC):
 
     # --- bytes in ---
 
-    def read(self, data: bytes | memoryview) -> None:
+    def recall(self, data: bytes) -> Request | None:
+        """The request that `data` is, when it is one whole request like one before; to be asked only between two.
+
+        It is the same object each time: who answers must let go of it with the end of the answer.
+        """
+        begin = self._memory.recall(data, len(data))
+        request = self._remembered
+        if not begin or request is None:
+            return None
+        size = self._memory.size
+        if size != request.size:
+            request.size = size
+            length = b"%d" % size
+            request.fields = {**request.fields, b"content-length": length}
+            request.headers = [
+                (name, length if name == b"content-length" else value) for name, value in request.headers
+            ]
+        request.pieces = [data[begin:]]
+        request.judged = request.principal = None
+        return request
+
+    def learn(self, data: bytes, request: Request) -> None:
+        """Remember how the request began that `data` turned out to be, if it is of the usual kind."""
+        is_usual = request.keep_alive and request.is_11 and not (request.expects or _UNUSUAL & request.fields.keys())
+        if is_usual and self._memory.learn(data, len(data)):
+            again = self._remembered = Request(
+                request.method, request.path, request.query, request.headers, request.fields
+            )
+            again.size = request.size
+            again.is_whole = True
+
+    def read(self, data: bytes) -> None:
         """Take what has arrived."""
         if self._is_deaf:
             return
@@ -128,11 +167,11 @@ class RequestReading(ABC):
     def forget(self) -> None:
         """Nothing is read any more. The parser and this hold each other, so that only the collector would free them."""
         self._is_deaf = True
-        self._parser = self._reading = self._upgrading = None
+        self._parser = self._reading = self._upgrading = self._remembered = None
         self._headers = []
         self._later = self._target = b""
 
-    def _parse(self, data: bytes | memoryview) -> None:
+    def _parse(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             return
@@ -143,7 +182,7 @@ class RequestReading(ABC):
                 parser.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                parser, data = self._upgraded(bytes(data[upgrade.args[0] :]))
+                parser, data = self._upgraded(data[upgrade.args[0] :])
             except httptools.HttpParserError as error:
                 self._parser_failed(error)
                 return

@@ -5,6 +5,6 @@ relay_call   one call, from the choice of a backend to its end
 scan         tokens counted in passing
 exchanges    every running call: bounded, counted, cancelled by id, drained
 refusals     what an upstream's error answer means for the caller
-outlet       a call's answer on an HTTP connection
+http_call    a call whose caller is an HTTP connection
 lane         the hot routes
 """

@@ -10,8 +10,8 @@ from sluicegate.doors.endpoint import UNMATCHED
 from sluicegate.doors.http.connection import HttpConnection
 from sluicegate.doors.http.request import Request
 from sluicegate.doors.lane.exchanges import Exchanges
+from sluicegate.doors.lane.http_call import HttpCall
 from sluicegate.doors.lane.orders import HotRoute, Reply
-from sluicegate.doors.lane.outlet import HttpOutlet
 from sluicegate.doors.problems import dialect_of, render_error, unforeseen
 from sluicegate.errors import SluicegateError
 from sluicegate.observability.access_log import AccessLog
@@ -76,25 +76,26 @@ class Lane:
         """Say on whose behalf the request acts. Raises as `Gate.admit` does."""
         request.principal = self._gate.admit_fields(request.fields)
 
-    def respond(self, connection: HttpConnection, request: Request) -> HttpOutlet | None:
+    def respond(self, connection: HttpConnection, request: Request) -> HttpCall | None:
         """Begin to answer; None when all is answered already."""
         route = self._routes[request.path]
         fields = request.fields
         request_id = request_id_of(fields[b"x-request-id"]) if b"x-request-id" in fields else new_request_id()
-        outlet = HttpOutlet(self, connection, request, route, request_id)
+        call = HttpCall(self, connection, request, route, request_id)
         try:
             principal = request.principal or self._gate.admit_fields(fields)
+            call.tenant = principal.tenant
             order = route.order(request, principal, request_id)
             if isinstance(order, Reply):
-                outlet.reply(order)
+                call.reply(order)
             else:
-                outlet.serve(order)
+                call.start(order)
         except SluicegateError as error:
-            outlet.refuse(error)
+            call.refuse(error)
         except Exception:
             _log.error("request failed", trace=True, route=route.path, request_id=request_id)
-            outlet.refuse(unforeseen())
-        return None if outlet.is_over else outlet
+            call.refuse(unforeseen())
+        return None if call.is_over else call
 
     def refusal(self, error: SluicegateError, request: Request | None) -> tuple[int, dict[str, str], bytes]:
         """The answer for a request that was refused before anyone answered it; it is counted and logged."""

@@ -32,9 +32,9 @@ class Wording(Protocol):
 class Order(msgspec.Struct, frozen=True):
     """One call to relay.
 
-    `forms` has it in OpenAI's dialect, which every backend takes, or makes it when it is asked for; and, where the
-    caller speaks another that some backends take as it is, in that one, too. `translation` makes the answer's
-    translation for the dialect that the backend was asked in; None where its bytes are the answer.
+    `form` is the call in OpenAI's dialect, which every backend takes, or makes it for the dialect that is asked for;
+    `native` is the caller's own, which some backends take as it is. `translation` makes the answer's translation from
+    the dialect that the backend was asked in; without one, or where it makes none, the backend's bytes are the answer.
     """
 
     principal: Principal
@@ -42,8 +42,8 @@ class Order(msgspec.Struct, frozen=True):
     model: str
     stream: bool
     wording: Wording
-    form: Callable[[WireDialect], ChatCall]
-    translation: Callable[[WireDialect], Translation | None]
+    form: ChatCall | Callable[[WireDialect], ChatCall]
+    translation: Callable[[WireDialect], Translation | None] | None = None
     native: WireDialect = "openai"
 
 

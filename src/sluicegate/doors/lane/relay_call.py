@@ -13,14 +13,22 @@ the state, the backend's connection is closed at once, which frees the backend.
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from sluicegate.backends.backend import AnswerHead, ChatBackend, UpstreamCall, WireDialect
+from sluicegate.backends.backend import (
+    AnswerHead,
+    ChatBackend,
+    ChatCall,
+    UpstreamCall,
+    WholeAnswerSink,
+    WireDialect,
+)
 from sluicegate.backends.dialects.translation import Translation
 from sluicegate.doors.lane.exchanges import Ending
 from sluicegate.doors.lane.orders import HEARTBEAT_SECONDS, Order
 from sluicegate.doors.lane.refusals import MOST_ERROR_BYTES, read_refusal, reason_of
-from sluicegate.doors.lane.scan import TokenScan
+from sluicegate.doors.lane.scan import TokenScan, told_total
 from sluicegate.doors.problems import unforeseen
 from sluicegate.errors import BackendError, BackendFailed, BackendUnavailable, SluicegateError
 from sluicegate.observability.logs import Log
@@ -32,32 +40,15 @@ if TYPE_CHECKING:
     from sluicegate.doors.lane.lane import Lane
 
 
-class Outlet(Protocol):
-    """The caller's side of a call."""
-
-    def begin(self, content_type: str, length: int | None) -> None:
-        """The answer begins. `length`: bytes of the body, where they are known."""
-        ...
-
-    def piece(self, data: bytes) -> None:
-        """Some of the answer; never empty."""
-        ...
-
-    def end(self, error: SluicegateError | None) -> None:
-        """The call is over; `error` when it failed. Called once for every call, perhaps without `begin`, also when the
-        caller has left."""
-        ...
-
-
-class RelayCall:
-    """Relays one order. Fulfils `AnswerSink` towards the backend and `Exchange` towards who cancels by id."""
+class RelayCall(WholeAnswerSink, ABC):
+    """Relays one order. Fulfils `AnswerSink` towards the backend and `Exchange` towards who cancels by id; an heir is
+    the caller's side."""
 
     __slots__ = (
         "_backend",
         "_dialect",
         "_error_body",
         "_error_head",
-        "_has_first",
         "_has_spoken",
         "_is_begun",
         "_is_ended",
@@ -65,21 +56,20 @@ class RelayCall:
         "_lane",
         "_may_be_cut",
         "_next_beat",
-        "_outlet",
         "_scan",
         "_search",
-        "_started",
         "_translation",
         "_upstream",
         "_waiting",
         "order",
+        "started",
     )
+    order: Order
+    """There from `start` on."""
 
-    def __init__(self, lane: "Lane", order: Order, outlet: Outlet, started: float) -> None:
-        self.order = order
+    def __init__(self, lane: "Lane") -> None:
         self._lane = lane
-        self._outlet = outlet
-        self._started = started
+        self.started = time.perf_counter()
         self._backend: ChatBackend | None = None
         self._dialect: WireDialect = "openai"
         """In which the backend was asked."""
@@ -87,29 +77,52 @@ class RelayCall:
         self._search: Search | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._translation: Translation | None = None
-        self._scan = TokenScan()
+        self._scan: TokenScan | None = None
+        """There from the first piece on."""
         self._error_head: AnswerHead | None = None
         self._error_body = b""
         self._is_begun = False
-        self._is_ended = False
+        self._is_ended = True
+        """Whether nothing runs."""
         self._may_be_cut = False
         """Whether events are passed on whose end nothing tells but the end of the connection."""
         self._is_paused = False
-        self._has_first = False
         self._has_spoken = True
         self._next_beat = 0.0
 
     @property
     def ends_an_event(self) -> bool:
         """Whether what was passed on so far ends where an event ends."""
-        return self._translation is not None or self._scan.ends_an_event
+        return self._translation is not None or self._scan is None or self._scan.ends_an_event
+
+    # --- for the heir to write ---
+
+    @abstractmethod
+    def begin(self, content_type: str, length: int | None) -> None:
+        """The answer begins. `length`: bytes of the body, where they are known."""
+
+    @abstractmethod
+    def piece(self, data: bytes) -> None:
+        """Some of the answer; never empty."""
+
+    def whole(self, content_type: str, data: bytes) -> None:
+        """The answer, all of it."""
+        self.begin(content_type, len(data))
+        if data:
+            self.piece(data)
+
+    @abstractmethod
+    def end(self, error: SluicegateError | None) -> None:
+        """The call is over; `error` when it failed. Called once for every call that was started, perhaps without
+        `begin`, also when the caller has left."""
 
     # --- the caller's side ---
 
-    def start(self) -> None:
+    def start(self, order: Order) -> None:
         """Begin. Raises `Overloaded`, `Draining` or `Conflict` before anything has begun."""
-        order = self.order
+        self.order = order
         self._lane.exchanges.enter(order.principal.tenant, order.request_id, self)
+        self._is_ended = False
         if order.stream and order.wording.heartbeat:
             self._lane.wheel.add(self)
         backend = self._lane.balancer.take_now(order.model)
@@ -158,19 +171,19 @@ class RelayCall:
             self._error_head = head
             return
         order = self.order
-        translation = self._translation = order.translation(self._dialect)
+        translation = self._translation = None if order.translation is None else order.translation(self._dialect)
         if self._is_begun:
             return
         self._is_begun = True
         if translation is None:
             self._may_be_cut = not head.is_framed and head.content_type.startswith("text/event-stream")
-            self._outlet.begin(head.content_type, head.length)
+            self.begin(head.content_type, head.length)
         elif order.stream and not head.content_type.startswith(("text/event-stream", "application/x-ndjson")):
             self._is_begun = False
             told = head.content_type[:80]
             self._failed(BackendFailed(f'the backend sent "{told}" where events were asked for'))
         else:
-            self._outlet.begin(translation.content_type, None)
+            self.begin(translation.content_type, None)
 
     def answer_piece(self, data: bytes) -> None:
         """See `AnswerSink.answer_piece`."""
@@ -179,14 +192,15 @@ class RelayCall:
             if len(self._error_body) > MOST_ERROR_BYTES:
                 self._end("error", self._refusal())
             return
-        if not self._has_first:
-            self._has_first = True
+        scan = self._scan
+        if scan is None:
+            scan = self._scan = TokenScan()
             if self.order.stream:
                 self._saw_first()
         self._has_spoken = True
-        self._scan.feed(data)
+        scan.feed(data)
         if self._translation is None:
-            self._outlet.piece(data)
+            self.piece(data)
         else:
             self._translate(self._translation, data)
 
@@ -198,10 +212,32 @@ class RelayCall:
             return
         if self._translation is not None:
             self._finish(self._translation)
-        elif self._may_be_cut and not self._scan.is_complete:
+        elif self._may_be_cut and self._scan is not None and not self._scan.is_complete:
             self._failed(BackendFailed("the backend ended its answer in the middle of an event"))
         else:
             self._end("completed")
+
+    def answer_came(self, head: AnswerHead, body: bytes) -> None:
+        """See `WholeAnswerSink.answer_came`."""
+        order = self.order
+        if head.status == 200 and order.translation is None and not self._is_begun:
+            self._upstream = None
+            self._is_begun = True
+            tokens = told_total(body)
+            if order.stream and body:
+                self._saw_first()
+                if tokens is None:
+                    scan = TokenScan()
+                    scan.feed(body)
+                    tokens = scan.total(streamed=True)
+            self.whole(head.content_type, body)
+            self._end("completed", tokens=tokens or 0)
+            return
+        self.answer_begun(head)
+        if body and not self._is_ended:
+            self.answer_piece(body)
+        if not self._is_ended:
+            self.answer_ended()
 
     def answer_failed(self, error: BackendError) -> None:
         """See `AnswerSink.answer_failed`."""
@@ -219,7 +255,8 @@ class RelayCall:
         self._backend = backend
         try:
             dialect = self._dialect = order.native if order.native in backend.dialects else "openai"
-            call = order.form(dialect)
+            form = order.form
+            call = form if isinstance(form, ChatCall) else form(dialect)
             upstream = self._upstream = backend.send(call, self)
         except BackendUnavailable as error:
             self._search_backend(error)
@@ -261,7 +298,7 @@ class RelayCall:
         try:
             said = translation.feed(data)
             if said:
-                self._outlet.piece(said)
+                self.piece(said)
                 # A fault behind what could still be said is raised by the next call.
                 translation.feed(b"")
         except BackendError as error:
@@ -278,7 +315,7 @@ class RelayCall:
             self._blunder("an answer could not be translated")
         else:
             if said:
-                self._outlet.piece(said)
+                self.piece(said)
             self._end("completed")
 
     def _blunder(self, event: str) -> None:
@@ -309,15 +346,15 @@ class RelayCall:
         return error
 
     def _saw_first(self) -> None:
-        self._lane.tallies_of(self.order.model).first_token.observe(time.perf_counter() - self._started)
+        self._lane.tallies_of(self.order.model).first_token.observe(time.perf_counter() - self.started)
 
     def _beat(self) -> None:
         """Say something that means nothing. A stream that has not begun begins: later errors are told inside it."""
         wording = self.order.wording
         if not self._is_begun:
             self._is_begun = True
-            self._outlet.begin(wording.content_type, None)
-        self._outlet.piece(wording.heartbeat)
+            self.begin(wording.content_type, None)
+        self.piece(wording.heartbeat)
 
     def _release(self) -> None:
         """Give the backend's place back."""
@@ -325,8 +362,8 @@ class RelayCall:
         if backend is not None:
             self._lane.balancer.release(backend, self.order.model)
 
-    def _end(self, ending: Ending, error: SluicegateError | None = None) -> None:
-        """The call is over, in whatever way."""
+    def _end(self, ending: Ending, error: SluicegateError | None = None, *, tokens: int = 0) -> None:
+        """The call is over, in whatever way. `tokens` are those that the scan has not seen."""
         self._is_ended = True
         lane, order = self._lane, self.order
         upstream, self._upstream = self._upstream, None
@@ -339,9 +376,11 @@ class RelayCall:
             lane.wheel.discard(self)
         if self._backend is not None:
             tallies = lane.models.get(order.model) or lane.tallies_of(order.model)
-            tallies.inference.observe(time.perf_counter() - self._started)
-            tallies.tokens.value += self._scan.total(streamed=order.stream)
+            tallies.inference.observe(time.perf_counter() - self.started)
+            if self._scan is not None:
+                tokens = self._scan.total(streamed=order.stream)
+            tallies.tokens.value += tokens
             lane.balancer.release(self._backend, order.model)
             self._backend = None
         lane.exchanges.leave(order.principal.tenant, order.request_id, ending)
-        self._outlet.end(error)
+        self.end(error)

@@ -5,7 +5,7 @@ Splitting and decoding the events of one piece costs a hundred times as much as 
 
 import re
 
-_NUMBER = re.compile(rb"\s*:\s*(\d{1,15})")
+_number_at = re.compile(rb"\s*:\s*(\d{1,15})").match
 _TOTAL = b'"total_tokens"'
 _OLLAMA = (b'"prompt_eval_count"', b'"eval_count"')
 _TAIL = 2_048
@@ -59,26 +59,34 @@ class TokenScan:
         """Tokens of the prompt and the answer so far."""
         last = self._last
         tail = last if len(last) >= _TAIL else self._before + last
-        told = _told(tail, _TOTAL)
-        if told is None and _OLLAMA[1] in tail:
-            counts = [_told(tail, name) for name in _OLLAMA]
-            told = sum(count for count in counts if count is not None)
+        told = told_total(tail)
         if told is not None:
             return told
         return self._events + self._marks() - tail.rstrip().endswith(_DONE) if streamed else 0
 
     def _marks(self) -> int:
         """Events that begin in the last piece, also across the cut before it."""
-        seam = self._before[-_MARGIN:] + self._last[:_MARGIN]
-        return self._last.count(_MARK) + (_MARK in seam)
+        last = self._last
+        if self._before.endswith(b"\n"):
+            return last.count(_MARK) + last.startswith(_MARK[1:])
+        seam = self._before[-_MARGIN:] + last[:_MARGIN]
+        return last.count(_MARK) + (_MARK in seam)
 
     def _tail(self, size: int) -> bytes:
         last = self._last
         return last[-size:] if len(last) >= size else (self._before + last)[-size:]
 
 
-def _told(tail: bytes, name: bytes) -> int | None:
+def told_total(answer: bytes) -> int | None:
+    """Tokens of the prompt and the answer, where the answer has `usage`; its last bytes are enough."""
+    total = _told(answer, _TOTAL)
+    if total is None and _OLLAMA[1] in answer:
+        return sum(_told(answer, name) or 0 for name in _OLLAMA)
+    return total
+
+
+def _told(answer: bytes, name: bytes) -> int | None:
     """The last number that stands behind a name."""
-    at = tail.rfind(name)
-    found = _NUMBER.match(tail, at + len(name)) if at >= 0 else None
+    at = answer.rfind(name)
+    found = _number_at(answer, at + len(name)) if at >= 0 else None
     return int(found[1]) if found is not None else None

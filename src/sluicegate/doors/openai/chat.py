@@ -141,11 +141,7 @@ class OpenAIRoute(Generic[Asked]):
             raise UnknownModel(message, details={"param": "model"})
         is_stream = not isinstance(asked, EmbeddingsRequest) and bool(asked.stream)
         call = ChatCall(self._upstream_path, body, request_id, is_stream)
-        return Order(principal, request_id, model, is_stream, _WORDING, lambda _: call, _untranslated)
-
-
-def _untranslated(_: object) -> None:
-    """The backend's bytes are the answer."""
+        return Order(principal, request_id, model, is_stream, _WORDING, call)
 
 
 class ChatDoor:

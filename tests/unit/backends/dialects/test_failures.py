@@ -8,8 +8,6 @@ import pytest
 from sluicegate.backends.dialects.failures import (
     failure_words,
     ollama_broken_stream,
-    openai_broken_stream,
-    refusal_to_ollama,
     refusal_to_openai,
 )
 
@@ -47,15 +45,5 @@ def test_ollamas_refusal_becomes_openais(status: int, kind: str, code: str | Non
     assert told == {"error": {"message": "no", "type": kind, "param": None, "code": code}}
 
 
-def test_openais_refusal_becomes_ollamas() -> None:
-    made = refusal_to_ollama(400)
-    assert made.content_type.startswith("application/json")
-    assert json.loads(made.feed(b'{"error":{"message":"no"}}') + made.finish()) == {"error": "no"}
-
-
-def test_a_broken_stream_is_told_in_either_dialect() -> None:
+def test_a_broken_stream_of_ollamas_is_told_in_a_line() -> None:
     assert ollama_broken_stream("é\n") == '{"error":"é\\n"}\n'.encode()
-    told = openai_broken_stream("gone")
-    assert told.startswith(b"data: ")
-    assert told.endswith(b"\n\n")
-    assert json.loads(told[6:])["error"]["message"] == "gone"

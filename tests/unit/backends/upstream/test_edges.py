@@ -12,6 +12,7 @@ from sluicegate.backends.backend import ChatCall
 from sluicegate.backends.upstream.call import Call
 from sluicegate.errors import BackendFailed, BackendUnavailable
 from sluicegate.settings import TimeoutSettings
+from sluicegate.wire.outbox import Outbox
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -251,10 +252,44 @@ def test_a_call_that_is_over_tells_its_sink_no_more() -> None:
             if is_failure:
                 call.fail(BackendFailed("no"))
             else:
-                call.end()
+                call.came(None, b"")
             assert sink.over.is_set()
             call.fail(BackendFailed("again"))
-            call.end()
+            call.came(None, b"")
             far.connection.close()
+
+    run(scenario)
+
+
+def test_a_request_is_written_at_the_end_of_the_turn_unless_it_was_cancelled() -> None:
+    async def scenario() -> None:
+        for is_cancelled in (False, True):
+            far, _ = asked()
+            far.say(whole(b"{}"))
+            far.outbox = Outbox()
+            before = bytes(far.wire.written)
+            call, _ = asked_again(far)
+            call.head = b"POST "
+            far.connection.ask(call, 0.0)
+            if is_cancelled:
+                call.cancel()
+            assert far.wire.written == before
+            await asyncio.sleep(0)
+            assert far.wire.written == before + (b"" if is_cancelled else b"POST ")
+
+    run(scenario)
+
+
+def test_a_server_that_answers_before_the_request_is_written_is_not_asked_again() -> None:
+    async def scenario() -> None:
+        for answer in (whole(b"{}"), whole(b'{"n":1}', "application/json", 200, "X-Other: 1")):
+            far, _ = asked()
+            far.say(whole(b"{}"))
+            far.outbox = Outbox()
+            call = Call(b"POST ", b"{}", sink := Recorder(), TimeoutSettings(), 0.0)
+            far.connection.ask(call, 0.0)
+            far.say(answer)
+            assert sink.ended
+            assert far.is_cancelled
 
     run(scenario)

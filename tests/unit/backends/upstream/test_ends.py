@@ -22,7 +22,7 @@ def test_a_sink_that_stumbles_over_the_end_is_told_of_a_failure(caplog: pytest.L
     async def scenario() -> None:
         sink = Stumbling()
         call = Call(b"", b"", sink, TimeoutSettings(), 0.0)
-        call.end()
+        call.came(None, b"")
         assert isinstance(sink.failure, BackendFailed)
         assert "a fault of ours" not in sink.failure.message
         assert (call.sink, call.carrier) == (None, None)

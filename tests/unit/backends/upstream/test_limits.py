@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from tests.arrive import PromptOutbox, arrive
 from tests.sinks import Recorder
 
 from sluicegate.backends.upstream.address import Address
@@ -55,6 +56,7 @@ class Scene:
         self.start = asyncio.get_running_loop().time()
         address = Address.parse("http://there/v1")
         pool = Pool(address, most=1, wheel=Wheel(), failures=Failures("up", "there", LIMITS), context=None)
+        pool.outbox = PromptOutbox()
         self.connection = pool.new_connection()
         self.connection.connection_made(cast("asyncio.Transport", self.wire))
         self.call = Call(b"", b"", self.sink, LIMITS, self.start)
@@ -101,9 +103,9 @@ def test_a_request_that_goes_out_no_further_is_too_late_as_well() -> None:
 def test_bytes_of_a_head_that_never_ends_do_not_put_the_limit_off() -> None:
     async def scenario() -> None:
         scene = Scene()
-        scene.connection.data_received(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        arrive(scene.connection, b"HTTP/1.1 200 OK\r\nX-Slow: ")
         assert scene.after(4.9) == ""
-        scene.connection.data_received(b"more")
+        arrive(scene.connection, b"more")
         assert scene.after(5.1) == "first_byte"
 
     run(scenario)
@@ -112,9 +114,9 @@ def test_bytes_of_a_head_that_never_ends_do_not_put_the_limit_off() -> None:
 def test_an_answer_may_pause_so_long_between_two_pieces() -> None:
     async def scenario() -> None:
         scene = Scene()
-        scene.connection.data_received(HEAD)
+        arrive(scene.connection, HEAD)
         assert scene.after(2.9) == ""
-        scene.connection.data_received(b"5\r\nhello\r\n")
+        arrive(scene.connection, b"5\r\nhello\r\n")
         assert scene.after(3.5) == "idle", "its clock stood still"
 
     run(scenario)
@@ -123,7 +125,7 @@ def test_an_answer_may_pause_so_long_between_two_pieces() -> None:
 def test_a_pause_of_our_own_counts_only_for_the_whole_call() -> None:
     async def scenario() -> None:
         scene = Scene()
-        scene.connection.data_received(HEAD)
+        arrive(scene.connection, HEAD)
         scene.call.pause()
         assert not scene.wire.reads
         assert scene.after(30) == ""
@@ -136,7 +138,7 @@ def test_a_pause_of_our_own_counts_only_for_the_whole_call() -> None:
 def test_an_answer_that_goes_on_for_ever_ends_with_the_whole_call() -> None:
     async def scenario() -> None:
         scene = Scene()
-        scene.connection.data_received(HEAD + b"5\r\nhello\r\n")
+        arrive(scene.connection, HEAD + b"5\r\nhello\r\n")
         assert scene.after(60) == "total"
         assert scene.sink.body == b"hello"
 
@@ -147,9 +149,9 @@ def test_chunk_notes_and_trailers_without_end_are_nonsense() -> None:
     async def scenario() -> None:
         for noise in (b"5;" + b"a" * 70_000, b"0\r\n" + b"X-T: y\r\n" * 10_000):
             scene = Scene()
-            scene.connection.data_received(HEAD)
+            arrive(scene.connection, HEAD)
             for start in range(0, len(noise), 1_000):
-                scene.connection.data_received(noise[start : start + 1_000])
+                arrive(scene.connection, noise[start : start + 1_000])
             assert "without a body" in scene.sink.failure.message
 
     run(scenario)
@@ -159,11 +161,11 @@ def test_an_idle_connection_is_closed_after_four_seconds_or_by_bytes_nobody_aske
     async def scenario() -> None:
         for is_spoken_to in (False, True):
             scene = Scene()
-            scene.connection.data_received(HEAD + b"0\r\n\r\n")
+            arrive(scene.connection, HEAD + b"0\r\n\r\n")
             assert scene.sink.ended
             assert scene.connection.is_fit(scene.start + 3.9)
             if is_spoken_to:
-                scene.connection.data_received(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+                arrive(scene.connection, b"HTTP/1.1 408 Request Timeout\r\n\r\n")
             else:
                 scene.connection.tick(scene.start + 60)
             assert scene.wire.aborted

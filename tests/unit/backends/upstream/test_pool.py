@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.arrive import PromptOutbox, arrive
 from tests.lane_driver import FarWire, leap, run_leaping, whole
 from tests.sinks import Recorder
 
@@ -31,6 +32,7 @@ class WiredPool(Pool):
             context=None,
             on_unavailable=self.heard.append,
         )
+        self.outbox = PromptOutbox()
         self.may_connect = asyncio.Event()
         self.may_connect.set()
         self.fault: OSError | None = None
@@ -70,7 +72,7 @@ async def turns() -> None:
 
 def say(connection: UpstreamConnection, data: bytes) -> None:
     """Bytes of an answer arrive."""
-    connection.data_received(data)
+    arrive(connection, data)
 
 
 def test_the_connection_that_came_back_last_is_taken_first() -> None:

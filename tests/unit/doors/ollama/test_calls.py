@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from sluicegate.backends.backend import ChatCall, WireDialect
+from sluicegate.backends.dialects.translation import Translation
 from sluicegate.backends.fleet import Fleet
 from sluicegate.backends.ollama import OllamaBackend
 from sluicegate.backends.openai import OpenAIBackend
@@ -42,31 +44,41 @@ def order(path: str, body: Any) -> Order:
     return taken
 
 
+def form(asked: Order, dialect: WireDialect) -> ChatCall:
+    assert not isinstance(asked.form, ChatCall)
+    return asked.form(dialect)
+
+
+def translation(asked: Order, dialect: WireDialect) -> Translation | None:
+    assert asked.translation is not None
+    return asked.translation(dialect)
+
+
 def test_an_ollama_server_gets_the_callers_bytes() -> None:
     body = b'{ "model":"llama", "messages":[{"role":"user","content":"\\u00eb"}],"odd":1.50}'
     asked = order("/api/chat", body)
-    call = asked.form("ollama")
+    call = form(asked, "ollama")
     assert (call.path, call.body, call.dialect, call.stream) == ("api/chat", body, "ollama", True)
-    assert isinstance(asked.translation("ollama"), WholeLines)
+    assert isinstance(translation(asked, "ollama"), WholeLines)
     assert (asked.model, asked.stream) == ("llama", True)
 
 
 def test_an_answer_that_is_not_streamed_is_the_servers_own() -> None:
     asked = order("/api/chat", {"model": "llama", "messages": TURNS, "stream": False})
-    assert asked.translation("ollama") is None
-    assert (asked.stream, asked.form("ollama").stream) == (False, False)
+    assert translation(asked, "ollama") is None
+    assert (asked.stream, form(asked, "ollama").stream) == (False, False)
 
 
 def test_any_other_backend_gets_openais_dialect_with_the_name_that_it_knows() -> None:
     asked = order("/api/chat", {"model": "plain:latest", "messages": TURNS, "options": {"num_predict": 3}})
-    call = asked.form("openai")
+    call = form(asked, "openai")
     told = json.loads(call.body)
     assert (call.path, call.stream, asked.model) == ("chat/completions", True, "plain")
     assert (told["model"], told["messages"], told["max_tokens"], told["stream"]) == ("plain", TURNS, 3, True)
-    translation = asked.translation("openai")
-    assert translation is not None
-    assert translation.content_type == "application/x-ndjson"
-    piece = translation.feed(b'data: {"choices":[{"index":0,"delta":{"content":"ho"}}]}\n\n')
+    answer = translation(asked, "openai")
+    assert answer is not None
+    assert answer.content_type == "application/x-ndjson"
+    piece = answer.feed(b'data: {"choices":[{"index":0,"delta":{"content":"ho"}}]}\n\n')
     assert json.loads(piece)["model"] == "plain:latest"
 
 
@@ -82,8 +94,8 @@ def test_any_other_backend_gets_openais_dialect_with_the_name_that_it_knows() ->
 )
 def test_every_route_knows_both_ways(path: str, body: dict[str, Any], native: str, foreign: str, stream: bool) -> None:
     asked = order(path, {"model": "both", **body})
-    assert (asked.form("ollama").path, asked.form("openai").path) == (native, foreign)
-    assert (asked.stream, asked.form("openai").stream) == (stream, stream)
+    assert (form(asked, "ollama").path, form(asked, "openai").path) == (native, foreign)
+    assert (asked.stream, form(asked, "openai").stream) == (stream, stream)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +110,7 @@ def test_loading_a_model_is_an_ollama_servers_affair_and_otherwise_done(
     path: str, body: dict[str, Any], reason: str
 ) -> None:
     own = order(path, {"model": "llama", **body})
-    assert (own.stream, own.form("ollama").stream) == (False, False)
+    assert (own.stream, form(own, "ollama").stream) == (False, False)
     for model in ("plain", "both"):
         reply = take(path, {"model": model, **body})
         assert isinstance(reply, Reply)
@@ -118,7 +130,7 @@ def test_embedding_nothing_gives_nothing() -> None:
 def test_a_model_that_comes_up_while_it_is_to_be_loaded_is_asked_for_again() -> None:
     asked = order("/api/chat", {"model": "coming"})
     with pytest.raises(BackendUnavailable, match='"coming" has only now come up; ask again'):
-        asked.form("openai")
+        form(asked, "openai")
 
 
 def test_a_model_that_paints_is_no_model_here() -> None:
@@ -143,6 +155,6 @@ def test_what_names_no_model_is_refused_before_a_backend_is_asked(body: Any, kin
 
 def test_what_cannot_be_said_to_another_backend_is_refused_only_there() -> None:
     asked = order("/api/generate", {"model": "both", "prompt": "hi", "template": "{{ .Prompt }}"})
-    assert msgspec.json.decode(asked.form("ollama").body)["template"]
+    assert msgspec.json.decode(form(asked, "ollama").body)["template"]
     with pytest.raises(InvalidInput, match="this backend keeps its own template"):
-        asked.form("openai")
+        form(asked, "openai")

@@ -27,10 +27,11 @@ from sluicegate.settings import BackendSettings, Settings
 from sluicegate.wire.wheel import Wheel
 
 
-class Heard:
-    """Fulfils `Outlet`."""
+class Heard(RelayCall):
+    """A caller who remembers what it hears."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane: Lane) -> None:
+        super().__init__(lane)
         self.content_type = ""
         self.said = b""
         self.error: SluicegateError | None = None
@@ -45,7 +46,7 @@ class Heard:
         self.error = error
 
 
-Scene = Callable[[RelayCall, Heard], Awaitable[None]]
+Scene = Callable[[Heard], Awaitable[None]]
 
 
 def play(model: str, scene: Scene) -> None:
@@ -71,12 +72,11 @@ def play(model: str, scene: Scene) -> None:
             request.pieces = [json.dumps(body).encode()]
             order = OllamaRoute("/api/chat", fleet, SystemClock()).order(request, gate.admit({}), RequestId("r"))
             assert isinstance(order, Order)
-            heard = Heard()
-            call = RelayCall(lane, order, heard, 0.0)
-            call.start()
-            await scene(call, heard)
+            call = Heard(lane)
+            call.start(order)
+            await scene(call)
             call.stop(Draining("stopping"))
-            assert isinstance(heard.error, Draining)
+            assert isinstance(call.error, Draining)
         finally:
             await fleet.stop()
 
@@ -86,17 +86,17 @@ def play(model: str, scene: Scene) -> None:
 
 @pytest.mark.parametrize(("model", "parts"), [("slow-head", 0), ("idle-gap", 2)])
 def test_a_silent_stream_is_kept_alive_by_white_space_between_lines(model: str, parts: int) -> None:
-    async def scene(call: RelayCall, heard: Heard) -> None:
-        await eventually(lambda: heard.said.count(b"\n") == parts)
-        before = heard.said
+    async def scene(call: Heard) -> None:
+        await eventually(lambda: call.said.count(b"\n") == parts)
+        before = call.said
         call.tick(100.0)
         call.tick(99.9 + HEARTBEAT_SECONDS)
-        assert heard.said == before
+        assert call.said == before
         call.tick(100.0 + HEARTBEAT_SECONDS)
         call.tick(100.0 + 2 * HEARTBEAT_SECONDS)
-        assert heard.said == before + b"  "
-        assert heard.content_type == "application/x-ndjson"
-        last = heard.said + call.order.wording.broken(Draining("stopping"))
+        assert call.said == before + b"  "
+        assert call.content_type == "application/x-ndjson"
+        last = call.said + call.order.wording.broken(Draining("stopping"))
         told = [json.loads(line) for line in last.splitlines()]
         assert [*(part["done"] for part in told[:-1]), told[-1]] == [*[False] * parts, {"error": "stopping"}]
 
