@@ -45,9 +45,6 @@ _lane = partial(_mutant, "doors/lane/lane.py", (_OUTLET, _LANE_FAULTS, _FAULTS, 
 HTTP_MUTANTS = (
     _repeats("a remembered length is told again", "if size != request.size:", "if False:"),
     _repeats("what was judged of one request holds for the next", "request.judged = request.principal = None", "pass"),
-    _posting(
-        "who waits for a turn is overtaken", "and self._answering is None and not self._queue and not self._later", ""
-    ),
     _posting("what is written overtakes what was posted", "if self._posted:\n            self.flush()", "pass"),
     _posting("a connection ends before what was posted", "self.flush()\n        if is_clean", "if is_clean"),
     _posting(
@@ -112,8 +109,12 @@ HTTP_MUTANTS = (
     ),
     _connection("a request to close is ignored", "keep = keep and request.keep_alive and", "keep = keep and"),
     _connection("an answer that is the last is not", "keep = keep and request.keep_alive", "keep = request.keep_alive"),
-    _connection(
-        "a closing server keeps connections", "request.is_whole and not self.server.is_closing", "request.is_whole"
+    _mutant(
+        "doors/http/connection.py",
+        (_SERVER,),
+        "a closing server keeps connections",
+        "request.is_whole and not self.server.is_closing",
+        "request.is_whole",
     ),
     _connection("who sends ahead is read on", "if len(self._later) > HIGH_WATER and not self._is_deaf:", "if False:"),
     _connection(
