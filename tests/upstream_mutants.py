@@ -215,10 +215,10 @@ BESIDE_MUTANTS = (
         "self._turn) if self._entries else None",
         "self._turn) if self._entries else self._timer",
     ),
-    _fleet("the only backend is chosen when full", "if load >= backend.max_concurrency:", "if False:"),
     _fleet(
-        "others' calls take no place", "desk.open + desk.shared.others()\n        if load", "desk.open\n        if load"
+        "the only backend is chosen when full", "if self.load(backend.name) >= backend.max_concurrency:", "if False:"
     ),
+    _fleet("others' calls take no place", "desk.open + desk.shared.others()", "desk.open"),
     _balancer("the only backend is chosen when down", 'only.health().state == "up" and', "True and"),
     _balancer("load does not matter", "rank = (load, self", "rank = (0, self"),
     _balancer("turns do not matter", "self._last_turn.get(backend.name, 0))", "0)"),

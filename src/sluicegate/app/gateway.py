@@ -155,6 +155,7 @@ class Gateway:
                 state=told[backend.name].state,
                 models=tuple(card.id for card in backend.cards()),
                 reason=told[backend.name].reason,
+                load=told[backend.name].load,
             )
             for backend in self._fleet.backends
         ]

@@ -9,6 +9,7 @@ from sluicegate.domain.asset import Picture
 from sluicegate.domain.generation import ModelCard, Task, TaskInput
 from sluicegate.domain.job import Progress
 from sluicegate.errors import BackendError
+from sluicegate.observability.health import ServerLoad
 
 BackendState = Literal["starting", "up", "down"]
 WireDialect = Literal["openai", "ollama"]
@@ -16,10 +17,11 @@ WireDialect = Literal["openai", "ollama"]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend's state and, when it is not up, why."""
+    """A backend's state and, when it is not up, why; its server's load, where that is told."""
 
     state: BackendState
     reason: str = ""
+    load: ServerLoad | None = None
 
 
 class ChatCall(msgspec.Struct, frozen=True):

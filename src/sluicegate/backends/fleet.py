@@ -100,14 +100,9 @@ class Fleet:
 
     def begin_within(self, backend: ChatBackend, model: str) -> bool:
         """Count a call as open, unless the backend has as many as it may have."""
-        desk = self._desks[backend.name]
-        load = desk.open if desk.shared is None else desk.open + desk.shared.others()
-        if load >= backend.max_concurrency:
+        if self.load(backend.name) >= backend.max_concurrency:
             return False
-        desk.open += 1
-        desk.models[model] = desk.models.get(model, 0) + 1
-        if desk.shared is not None:
-            desk.shared.set(desk.open)
+        self.begin(backend.name, model)
         return True
 
     def begin(self, backend: str, model: str) -> None:

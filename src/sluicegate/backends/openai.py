@@ -31,7 +31,7 @@ class OpenAIBackend:
     """Relays calls to one server and asks it every `probe_seconds` (`down_probe_seconds` while down) for its models.
 
     A call that finds nothing to connect to also marks it down at once. `environment` holds the key's variable. `also`
-    is asked after each probe that went well, and says what is wrong, or nothing.
+    is asked after each probe that went well, and has the last word.
     """
 
     kind = "openai"
@@ -45,7 +45,7 @@ class OpenAIBackend:
         environment: Mapping[str, str] | None = None,
         probe_seconds: float = 10.0,
         down_probe_seconds: float = 1.0,
-        also: Callable[[UpstreamClient], Awaitable[str]] | None = None,
+        also: Callable[[UpstreamClient], Awaitable[Health]] | None = None,
     ) -> None:
         self.name = settings.name
         self.max_concurrency = settings.max_concurrency
@@ -102,7 +102,7 @@ class OpenAIBackend:
             status, body = await client.get("models", timeout=PROBE_TIMEOUT)
             reason = self._fault(status) or self._learn(body, status)
             if not reason and self._also is not None:
-                reason = await self._also(client)
+                return await self._also(client)
         except BackendError as error:
             return Health(state="down", reason=error.message)
         return Health(state="down", reason=f"{self.name}: {reason}") if reason else Health(state="up")

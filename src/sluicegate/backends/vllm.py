@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
-
 from sluicegate.backends.backend import AnswerSink, ChatCall, Health, UpstreamCall
 from sluicegate.backends.openai import OPENAI_ONLY, PROBE_TIMEOUT, OpenAIBackend
 from sluicegate.backends.upstream import UpstreamClient
 from sluicegate.domain.generation import ModelCard
 from sluicegate.errors import BackendError
+from sluicegate.observability.health import ServerLoad
 from sluicegate.settings import BackendSettings
 from sluicegate.wire.wheel import Wheel
 
@@ -30,17 +29,6 @@ _SAMPLE: Final = re.compile(
 _ABSURD = 1e12
 
 _log = logging.getLogger(__name__)
-
-
-class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """How busy a server was when it was last asked."""
-
-    running: int
-    """Requests at work, over all its engines."""
-    waiting: int
-    """Requests that wait in its queue."""
-    cache_use: float | None = None
-    """Share of the key-value cache in use, 0 to 1, of the fullest engine; None when it was not told."""
 
 
 class VLLMBackend:
@@ -61,7 +49,6 @@ class VLLMBackend:
         self.name = settings.name
         self.max_concurrency = settings.max_concurrency
         self._root = urlsplit(settings.url).path.rstrip("/").removesuffix("/v1")
-        self._load: ServerLoad | None = None
         self._server = OpenAIBackend(
             settings,
             wheel=wheel,
@@ -71,16 +58,12 @@ class VLLMBackend:
             also=self._look,
         )
 
-    def load(self) -> ServerLoad | None:
-        """As of the last probe; None when the server is not up, or does not tell."""
-        return self._load if self._server.health().state == "up" else None
-
     def cards(self) -> Sequence[ModelCard]:
         """The models named in the settings, or else those that the server last listed."""
         return self._server.cards()
 
     def health(self) -> Health:
-        """As of the last probe or failed call."""
+        """As of the last probe or failed call; with the server's load, where it tells it."""
         return self._server.health()
 
     async def start(self) -> None:
@@ -90,26 +73,23 @@ class VLLMBackend:
     async def stop(self) -> None:
         """End the probing and close the connections; answers still open break off."""
         await self._server.stop()
-        self._load = None
 
     def send(self, call: ChatCall, sink: AnswerSink) -> UpstreamCall:
         """See `ChatBackend.send`."""
         return self._server.send(call, sink)
 
-    async def _look(self, client: UpstreamClient) -> str:
-        """What is wrong with the engine. A server that has no ``/health`` is taken as it is."""
+    async def _look(self, client: UpstreamClient) -> Health:
+        """How the engine is. A server that has no ``/health`` is taken as it is."""
         status, _ = await client.get(f"{self._root}/health", timeout=PROBE_TIMEOUT)
         if status >= 500:
-            self._load = None
-            return f"GET health is answered with {status}: its engine is dead; start the server again"
+            mend = "its engine is dead; start the server again"
+            return Health(state="down", reason=f"{self.name}: GET health is answered with {status}: {mend}")
         try:
             status, body = await client.get(f"{self._root}/metrics", timeout=PROBE_TIMEOUT)
         except BackendError as error:
             _log.debug("backend %s tells no load: %s", self.name, error.message)
-            self._load = None
-        else:
-            self._load = read_load(body) if status == 200 else None
-        return ""
+            return Health(state="up")
+        return Health(state="up", load=read_load(body) if status == 200 else None)
 
 
 def read_load(metrics: bytes) -> ServerLoad | None:

@@ -8,6 +8,17 @@ import msgspec
 from sluicegate.domain.clock import Clock
 
 
+class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """How busy a server was when it was last asked."""
+
+    running: int
+    """Requests at work, over all its engines."""
+    waiting: int
+    """Requests that wait in its queue."""
+    cache_use: float | None = None
+    """Share of the key-value cache in use, 0 to 1, of the fullest engine; None when it was not told."""
+
+
 class BackendHealth(msgspec.Struct, frozen=True, kw_only=True):
     """One backend. `reason` says why it is not up."""
 
@@ -16,6 +27,8 @@ class BackendHealth(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["starting", "up", "down"]
     models: tuple[str, ...] = ()
     reason: str = ""
+    load: ServerLoad | None = None
+    """Where the server tells it."""
 
 
 class StoreHealth(msgspec.Struct, frozen=True, kw_only=True):

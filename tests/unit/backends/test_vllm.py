@@ -10,7 +10,8 @@ from tests.upstream import Upstream, eventually, scripted_upstream
 
 from sluicegate.backends.answer import ask
 from sluicegate.backends.backend import ChatCall
-from sluicegate.backends.vllm import ServerLoad, VLLMBackend, read_load
+from sluicegate.backends.vllm import VLLMBackend, read_load
+from sluicegate.observability.health import ServerLoad
 from sluicegate.settings import BackendSettings
 
 METRICS = """\
@@ -45,7 +46,7 @@ def test_it_is_up_with_its_models_and_tells_its_load() -> None:
     async def scene(backend: VLLMBackend, upstream: Upstream) -> None:
         await eventually(lambda: backend.health().state == "up")
         assert [card.id for card in backend.cards()] == ["steady"]
-        assert backend.load() == ServerLoad(running=5, waiting=7, cache_use=0.5)
+        assert backend.health().load == ServerLoad(running=5, waiting=7, cache_use=0.5)
 
     play(scene)
 
@@ -56,7 +57,7 @@ def test_a_dead_engine_is_down_although_its_server_lists_models() -> None:
         await asyncio.to_thread(upstream.tell, "/health", 503)
         await eventually(lambda: backend.health().state == "down")
         assert "engine is dead" in backend.health().reason
-        assert backend.load() is None
+        assert backend.health().load is None
         await asyncio.to_thread(upstream.tell, "/health", 200)
         await eventually(lambda: backend.health().state == "up")
 
@@ -67,7 +68,7 @@ def test_without_metrics_it_is_up_and_tells_no_load() -> None:
     async def scene(backend: VLLMBackend, upstream: Upstream) -> None:
         await asyncio.to_thread(upstream.tell, "/metrics", 404)
         await eventually(lambda: backend.health().state == "up")
-        await eventually(lambda: backend.load() is None)
+        await eventually(lambda: backend.health().load is None)
 
     play(scene)
 

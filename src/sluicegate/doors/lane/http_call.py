@@ -225,8 +225,7 @@ class HttpCall(RelayCall):
         return lines
 
     def _conclude(self, *, keep: bool) -> None:
-        seconds = time.perf_counter() - self.started
-        self._lane.record(self._route.path, self.tenant, self._status, seconds, self._request_id)
+        self._record(self._status)
         self.is_over = True
         self._connection.finish(keep=keep)
 
