@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.gateway import RunningGateway, running_gateway
+from tests.upstream import scripted_upstream
 
 
 def test_health_tells_store_backends_and_memory(gateway: RunningGateway) -> None:
@@ -39,6 +40,16 @@ def test_ready_is_red_while_no_backend_is_up_and_live_stays_green(tmp_path: Path
         )
         assert answer.status_code == 503
         assert "nobody" in answer.json()["error"]["message"]
+
+
+def test_health_tells_how_busy_a_vllm_server_says_it_is(tmp_path: Path) -> None:
+    with scripted_upstream("steady") as upstream:
+        upstream.tell("/health", 200)
+        upstream.tell("/metrics", 200, "vllm:num_requests_running 3\nvllm:num_requests_waiting 4\n")
+        config = f'[[backends]]\nname = "v"\nkind = "vllm"\nurl = "{upstream.url}"\n'
+        with running_gateway(tmp_path, config) as gateway:
+            (backend,) = gateway.wait_ready()["backends"]
+            assert (backend["state"], backend["load"]) == ("up", {"running": 3, "waiting": 4, "cache_use": None})
 
 
 def test_metrics_have_their_public_names_and_route_templates(gateway: RunningGateway, asset: str) -> None:

@@ -1,5 +1,6 @@
 """The two contracts that adapters fulfil: chat backends relay bytes, picture backends make pictures."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -85,9 +86,9 @@ class WholeAnswerSink:
 
     __slots__ = ()
 
+    @abstractmethod
     def answer_came(self, head: AnswerHead, body: bytes) -> None:
         """In place of begun, piece and ended."""
-        raise NotImplementedError
 
 
 class UpstreamCall(Protocol):
