@@ -9,7 +9,6 @@ digest. Source: docs/api.md of ollama/ollama.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -29,9 +28,9 @@ from sluicegate.backends.dialects.to_ollama import (
 )
 from sluicegate.backends.dialects.translation import Translation
 from sluicegate.backends.openai import PROBE_TIMEOUT, chat_cards, request_id_line
+from sluicegate.backends.probed_server import ProbedServer
 from sluicegate.backends.translating import TranslatingSink
 from sluicegate.backends.upstream import UpstreamClient
-from sluicegate.backends.watch import Watch
 from sluicegate.domain.clock import Clock, SystemClock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.errors import BackendError, BackendFailed, BackendUnavailable, Fault, InvalidInput
@@ -84,15 +83,20 @@ class OllamaBackend:
         self.name = settings.name
         self.max_concurrency = settings.max_concurrency
         self._settings = settings
-        self._wheel = Wheel() if wheel is None else wheel
-        self._environment = os.environ if environment is None else environment
         self._clock = SystemClock() if clock is None else clock
         self._models: Mapping[str, OllamaModel] = {}
         self._shown: dict[str, OllamaModel] = {}
         """By digest."""
         self._cards: tuple[ModelCard, ...] = chat_cards(settings.name, settings.models)
-        self._client: UpstreamClient | None = None
-        self._watch = Watch(settings.name, self._probe, up_seconds=probe_seconds, down_seconds=down_probe_seconds)
+        self._server = ProbedServer(
+            settings,
+            self._ask,
+            wheel=wheel,
+            environment=environment,
+            probe_seconds=probe_seconds,
+            down_probe_seconds=down_probe_seconds,
+            spare=_SPARE_CONNECTIONS,
+        )
 
     def cards(self) -> Sequence[ModelCard]:
         """The models named in the settings, or else those that the server last listed."""
@@ -104,34 +108,19 @@ class OllamaBackend:
 
     def health(self) -> Health:
         """As of the last probe or failed call."""
-        return self._watch.health
+        return self._server.watch.health
 
     async def start(self) -> None:
         """Begin to probe."""
-        if self._client is not None:
-            return
-        variable = self._settings.api_key_env
-        self._client = UpstreamClient(
-            self._settings.url,
-            name=self.name,
-            key=self._environment.get(variable, "").strip() if variable else "",
-            max_connections=self.max_concurrency + _SPARE_CONNECTIONS,
-            timeouts=self._settings.timeout_seconds,
-            wheel=self._wheel,
-            on_unavailable=self._watch.doubt,
-        )
-        self._watch.start()
+        self._server.start()
 
     async def stop(self) -> None:
         """End the probing and close the connections; answers still open break off."""
-        await self._watch.stop()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._server.stop()
 
     def send(self, call: ChatCall, sink: AnswerSink) -> UpstreamCall:
         """See `ChatBackend.send`. A call to be translated is refused with `MalformedBody` when it is no JSON."""
-        client = self._client
+        client = self._server.client
         if client is None:
             raise BackendUnavailable(f"{self.name}: not started")
         line = request_id_line(call.request_id)
@@ -146,24 +135,15 @@ class OllamaBackend:
         translation = answer_to_openai(said, answer_id=answer_id, clock=self._clock)
         return _OpenAISink(sink, translation).follow(lambda inner: client.send(said.path, said.body, line, inner))
 
-    async def _probe(self) -> Health:
-        client = self._client
-        if client is None:
-            return Health(state="down", reason="stopped")
-        try:
-            status, body = await client.get("api/tags", timeout=PROBE_TIMEOUT)
-            reason = self._fault(status)
-            if not reason:
-                await self._learn(client, body)
-        except BackendError as error:
-            return Health(state="down", reason=error.message)
-        return Health(state="down", reason=f"{self.name}: {reason}") if reason else Health(state="up")
+    async def _ask(self, client: UpstreamClient) -> Health:
+        status, body = await client.get("api/tags", timeout=PROBE_TIMEOUT)
+        reason = self._server.refusal("api/tags", status) or self._fault(status)
+        if reason:
+            return Health(state="down", reason=f"{self.name}: {reason}")
+        await self._learn(client, body)
+        return Health(state="up")
 
     def _fault(self, status: int) -> str:
-        if status in (401, 403):
-            variable = self._settings.api_key_env
-            mend = f"check the key in {variable}" if variable else "name the variable of its key in api_key_env"
-            return f"GET api/tags is refused with {status}; {mend}"
         if status != 200:
             return f"GET api/tags is answered with {status}; is url the root of an Ollama server?"
         return ""
