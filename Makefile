@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test mutants simulations chaos bench bench-queue load-test figures check lock clean
+.PHONY: help install run test wheel mutants simulations chaos bench bench-queue load-test figures check lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ run: install ## Install, then serve on 127.0.0.1:8000 with the built-in models (
 
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest $(ARGS)
+
+wheel: $(VENV)/.dev ## Build the package for a server into dist/, its chat lane compiled (needs gcc and python3-dev; a minute)
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 mutants: $(VENV)/.dev ## Put faults into the store, the queue and the lane, and see that the tests catch each (half an hour; ARGS=doors for less)
 	$(BIN)/python -m tests.mutants $(ARGS)

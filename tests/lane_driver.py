@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tests.arrive import PromptOutbox
+from tests.arrive import prompt_outbox
 from tests.corpus.answers import Answer, read_answers
 from tests.protocol_driver import Wire
 from tests.upstream import eventually as eventually_in_time
@@ -34,7 +34,8 @@ from sluicegate.domain.fairness import Tier
 from sluicegate.domain.generation import ModelCard
 from sluicegate.doors.chat.chat import SimpleChatDoor, SimpleChatRoute
 from sluicegate.doors.http.connection import HIGH_WATER, HttpConnection
-from sluicegate.doors.http.server import HttpLimits, HttpServer
+from sluicegate.doors.http.limits import HttpLimits
+from sluicegate.doors.http.server import HttpServer
 from sluicegate.doors.lane.exchanges import Exchanges
 from sluicegate.doors.lane.lane import Lane
 from sluicegate.doors.openai.chat import ChatDoor
@@ -175,7 +176,7 @@ class FarEnd:
     def __init__(self, call: ChatCall, backend: str, wheel: Wheel) -> None:
         self.call = call
         self.inbox = memoryview(bytearray(READ_BYTES))
-        self.outbox: Outbox = PromptOutbox()
+        self.outbox: Outbox = prompt_outbox()
         self.is_dropped = False
         limits = TimeoutSettings()
         self.connection = UpstreamConnection(self, wheel, Failures(backend, "there", limits), {})
@@ -331,7 +332,7 @@ class Plant:
             )
 
         self.server = HttpServer(self.lane, make_app, limits, self.wheel)
-        self.server.outbox = PromptOutbox()
+        self.server.outbox = prompt_outbox()
         self.port = 0
 
     def connect(self) -> CallerWire:

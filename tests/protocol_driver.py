@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tests.arrive import PromptOutbox, arrive
+from tests.arrive import arrive, prompt_outbox
 from tests.corpus.answers import Answers, read_answers
 
 from sluicegate.doors.http.answers import DateLine
@@ -252,7 +252,7 @@ class _Reception:
         self.max_body_bytes = 16_000_000
         self.limit_digits = 8
         self.inbox = memoryview(bytearray(32_768))
-        self.outbox = PromptOutbox()
+        self.outbox = prompt_outbox()
         self.head_seconds = self.idle_seconds = self.keep_alive_seconds = 60.0
         self.is_closing = False
 

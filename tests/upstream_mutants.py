@@ -42,14 +42,9 @@ _memory = partial(
 )
 _repeats = partial(_mutant, "backends/upstream/reader.py", (_ON_WIRE, "tests/properties/test_repeated_heads.py"))
 _outbox = partial(_mutant, "wire/outbox.py", ("tests/unit/wire/test_outbox.py",))
-_tallies = partial(
-    _mutant,
-    "observability/tallies.py",
-    (
-        "tests/unit/observability/test_tallies_sums.py",
-        "tests/unit/observability/test_tallies.py",
-    ),
-)
+_TALLIES = ("tests/unit/observability/test_tallies_sums.py", "tests/unit/observability/test_tallies.py")
+_tallies = partial(_mutant, "observability/tallies.py", _TALLIES)
+_series = partial(_mutant, "observability/series.py", _TALLIES)
 _access_log = partial(
     _mutant,
     "observability/access_log.py",
@@ -88,7 +83,7 @@ UPSTREAM_MUTANTS = (
     _connection("who answers unasked is kept", "is_sent = not self._posted and not", "is_sent = not"),
     _outbox("what is added meanwhile is lost", "waiting, self._waiting = self._waiting, []", "waiting = self._waiting"),
     _outbox("each is flushed in a turn of its own", "if not waiting:", "if True:"),
-    _outbox("the first waits for any number", "if len(waiting) >= _MOST_WAITING:", "if False:"),
+    _outbox("the first waits for any number", "if len(waiting) >= self._most:", "if False:"),
     _outbox("one that fails holds up the others", "except Exception:  # the", "except KeyError:  # the"),
     _reader("an interim answer is the answer", "if status < 200:", "if status < 100:"),
     _reader("headers of the answer before stay", "self._fields.clear()", "pass"),
@@ -234,12 +229,12 @@ BESIDE_MUTANTS = (
     _balancer("patience begins anew", "if search.deadline is None:", "if True:"),
     _balancer("patience never ends", "if not worth_waiting or now() >= search.deadline:", "if not worth_waiting:"),
     _balancer("a backend that starts again is not asked", "search.refused.pop(name, None)", "pass"),
-    _tallies(
+    _series(
         "a value on a bound is above it", "bisect_left(self._bounds, value)", "bisect_left(self._bounds, value + 1e-9)"
     ),
     _tallies("the smallest is added up", 'if self.merge == "sum" else', "if True else"),
     _tallies("the standing of the dead stays", 'if family.kind != "gauge"', "if True"),
-    _tallies("sums are not kept", "self.total += value", "pass"),
+    _series("sums are not kept", "self.total += value", "pass"),
     _tallies(
         "what only one process counted is lost",
         "series = {each.labels: each for each in self.series}",

@@ -25,8 +25,9 @@ from sluicegate.domain.fairness import Tier
 from sluicegate.doors.endpoint import Answer, Call, Endpoint, json_response
 from sluicegate.doors.http.connection import HttpConnection
 from sluicegate.doors.http.contracts import Responder
+from sluicegate.doors.http.limits import HttpLimits
 from sluicegate.doors.http.request import Request
-from sluicegate.doors.http.server import HttpLimits, HttpServer
+from sluicegate.doors.http.server import HttpServer
 from sluicegate.doors.http.websocket import WebSocketConnection
 from sluicegate.doors.problems import render_error
 from sluicegate.doors.server import build_server

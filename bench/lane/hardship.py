@@ -16,6 +16,9 @@ from bench.lane.throughput import Failure
 LONGEST_CANCEL_SECONDS: Final = 5.0
 _ARRIVAL_SECONDS: Final = 5.0
 _HEALTHY: Final = 100
+_WARMUP_SECONDS: Final = 1.5
+_FILLING_SECONDS: Final = 0.006
+"""For each caller of the crowd, 4 MB of buffers."""
 
 
 class Phase(NamedTuple):
@@ -155,18 +158,21 @@ def _stall(bed: Bed, target: Running, measure: Measure, found: Hardships) -> Non
 
 
 def _crowd(bed: Bed, target: Running, measure: Measure, found: Hardships) -> None:
-    def healthy(seconds: float) -> ClosedLoop:
+    def healthy(seconds: float, warmup: float) -> ClosedLoop:
         return bed.load.closed_loop(
-            target, FIFTY_TOKENS, stream=True, connections=_HEALTHY, seconds=seconds, warmup=1.5
+            target, FIFTY_TOKENS, stream=True, connections=_HEALTHY, seconds=seconds, warmup=warmup
         )
 
-    alone = healthy(measure.crowd_seconds / 2)
-    third, seconds = measure.crowd // 3, measure.crowd_seconds + 4
+    alone = healthy(measure.crowd_seconds / 2, _WARMUP_SECONDS)
+    third = measure.crowd // 3
+    # What stalled callers do not read lies in the system's buffers; filling those takes all of the upstream's core.
+    warmup = _WARMUP_SECONDS + measure.crowd * _FILLING_SECONDS
+    seconds = warmup + measure.crowd_seconds + 2.5
     crowd = [
         bed.load.endure(target, mode, model, connections=third, seconds=seconds, linger=3_000)
         for mode, model in (("vanish", QUIET), ("stall", FLOOD), ("drip", FLOOD))
     ]
-    beside = healthy(measure.crowd_seconds)
+    beside = healthy(measure.crowd_seconds, warmup)
     told = [endured(callers) for callers in crowd]
     _wait_for_active(bed, 0, seconds=3)
     left = bed.upstream.stats().active

@@ -232,7 +232,7 @@ def _crowds(found: Hardships) -> str:
     head += ["RSS MB: first, most, last", "left at the upstream", "healthy calls failed"]
     words = (
         f"A hundred healthy streams of 50 tokens, alone and beside {found.crowds[0].callers:,} callers of which a "
-        "third vanish, a third stall and a third read a byte a second."
+        "third vanish, a third stall and a third read a byte a second, from when the buffers of those are full."
     )
     return f"## A crowd of bad callers\n\n{words}\n\n{table(head, rows)}"
 

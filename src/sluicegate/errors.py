@@ -193,6 +193,13 @@ class UnknownAsset(NotFound):
     code = "asset_not_found"
 
 
+class ExchangeCanceled(SluicegateError):
+    """The call was cancelled by its id while it ran."""
+
+    status = 409
+    code = "canceled"
+
+
 class UnknownStream(NotFound):
     """No running stream of this id for this tenant."""
 

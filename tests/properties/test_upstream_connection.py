@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.arrive import PromptOutbox, arrive
+from tests.arrive import arrive, prompt_outbox
 from tests.lane_driver import READ_BYTES
 from tests.sinks import Recorder
 
@@ -46,7 +46,7 @@ class Yard:
 
     def __init__(self) -> None:
         self.inbox = memoryview(bytearray(READ_BYTES))
-        self.outbox = PromptOutbox()
+        self.outbox = prompt_outbox()
         self.kept = 0
         self.dropped = 0
 

@@ -17,6 +17,7 @@ LIMIT: Final = Nginx()
 """What everything is held against."""
 DIRECT: Final = Direct()
 PEERS: Final[tuple[Contender, ...]] = (
+    Sluicegate(name="source", is_compiled=False),
     LIMIT,
     Nginx(name="nginx+log", logs=True),
     Fastify(),

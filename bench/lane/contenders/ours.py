@@ -1,4 +1,5 @@
-"""Sluicegate as users run it: ``sluicegate serve`` with one backend, a log line for each request, all features on."""
+"""Sluicegate as it is released, its chat lane compiled: ``sluicegate serve`` with one backend, a log line for each
+request, all features on."""
 
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import Final
 from bench.lane.contender import UPSTREAM_KEY, Ground, Launch, NotThere
 from bench.lane.peers import words_of
 from bench.lane.scenarios import MODELS
+from bench.wheel import NotCompiled, compiled_package
 
 _SETTINGS: Final = """\
 [server]
@@ -33,20 +35,24 @@ max_concurrency = 20000
 
 @dataclass(frozen=True, slots=True)
 class Sluicegate:
-    """One way to run it. `checkout` is another copy of the repository; empty: this one."""
+    """One way to run it. `checkout` is another copy of the repository; empty: this one. With `is_compiled` False the
+    sources are run as they are written."""
 
     name: str = "sluicegate"
     processes: int = 1
     checkout: str = ""
+    is_compiled: bool = True
     flags: tuple[str, ...] = ()
 
     def install(self) -> str:
         """The checkout's version and commit."""
-        folder = Path(self.checkout) if self.checkout else Path(__file__).parents[3]
+        folder = self._folder()
         if not (folder / "src" / "sluicegate").is_dir():
             raise NotThere(f'"{self.checkout}" is no checkout of Sluicegate: it has no src/sluicegate')
+        self._package()
         commit = words_of(["git", "-C", str(folder), "describe", "--always", "--dirty"])
-        return f"commit {commit}" if commit else "no commit known"
+        way = "its wheel" if self._has_wheel() else "its sources, not compiled"
+        return f"{f'commit {commit}' if commit else 'no commit known'}, {way}"
 
     def launch(self, ground: Ground) -> Launch:
         """Its settings, and the command."""
@@ -57,10 +63,24 @@ class Sluicegate:
         command += ["--port", str(ground.port), "--data-dir", str(ground.folder / "data")]
         if self.processes > 1:
             command += ["--processes", str(self.processes)]
-        environment = {"BENCH_UPSTREAM_KEY": UPSTREAM_KEY}
-        if self.checkout:
-            environment["PYTHONPATH"] = str(Path(self.checkout).absolute() / "src")
+        environment = {"BENCH_UPSTREAM_KEY": UPSTREAM_KEY, "PYTHONPATH": str(self._package())}
         return Launch(command=(*command, *self.flags), environment=environment, live_path="/health/live")
+
+    def _folder(self) -> Path:
+        return Path(self.checkout).absolute() if self.checkout else Path(__file__).parents[3]
+
+    def _has_wheel(self) -> bool:
+        """Whether it runs compiled; checkouts from before there was such a thing do not."""
+        return self.is_compiled and (self._folder() / "hatch_build.py").is_file()
+
+    def _package(self) -> Path:
+        """Where it is imported from."""
+        if not self._has_wheel():
+            return self._folder() / "src"
+        try:
+            return compiled_package(self._folder(), self._python())
+        except NotCompiled as error:
+            raise NotThere(str(error)) from None
 
     def _python(self) -> str:
         own = Path(self.checkout).absolute() / ".venv" / "bin" / "python"

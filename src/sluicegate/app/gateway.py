@@ -35,7 +35,8 @@ from sluicegate.app.plant import Plant
 from sluicegate.domain.clock import SystemClock
 from sluicegate.domain.generation import ModelCard
 from sluicegate.doors.chat.chat import SimpleChatRoute
-from sluicegate.doors.http.server import HttpLimits, HttpServer
+from sluicegate.doors.http.limits import HttpLimits
+from sluicegate.doors.http.server import HttpServer
 from sluicegate.doors.lane.exchanges import Exchanges
 from sluicegate.doors.lane.lane import Lane
 from sluicegate.doors.ollama.shape import ollama_routes

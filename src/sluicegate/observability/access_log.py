@@ -14,28 +14,11 @@ import logging
 import time
 from collections.abc import Callable
 
-import msgspec
-
-from sluicegate.observability.logs import JsonFormatter, LineHandler, Log, stamp
+from sluicegate.observability.logs import AccessLine, JsonFormatter, LineHandler, Log, stamp
 
 FLUSH_SECONDS = 0.1
 _MOST_LINES = 256
 _NAME = "sluicegate.access"
-
-
-class _Line(msgspec.Struct, frozen=True, gc=False):
-    """A line, its fields as `JsonFormatter` orders them."""
-
-    time: str
-    level: str
-    logger: str
-    event: str
-    tenant: str
-    method: str
-    route: str
-    status: int
-    duration_ms: float
-    request_id: str
 
 
 class AccessLog:
@@ -75,7 +58,9 @@ class AccessLog:
             self._set_stamp(now)
         duration = int(seconds * 100_000 + 0.5) / 100
         lines = handler.collected
-        lines.append(_Line(self._stamp, "info", _NAME, "request", tenant, method, route, status, duration, request_id))
+        lines.append(
+            AccessLine(self._stamp, "info", _NAME, "request", tenant, method, route, status, duration, request_id)
+        )
         if len(lines) >= _MOST_LINES:
             self._flush()
 

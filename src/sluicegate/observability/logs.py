@@ -106,6 +106,21 @@ def _plain(value: Any) -> str:
     return f'"{escaped}"' if " " in escaped or not escaped else escaped
 
 
+class AccessLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of the access log, its fields as `JsonFormatter` orders them."""
+
+    time: str
+    level: str
+    logger: str
+    event: str
+    tenant: str
+    method: str
+    route: str
+    status: int
+    duration_ms: float
+    request_id: str
+
+
 class LineHandler(logging.StreamHandler[TextIO]):
     """Writes log lines to a stream, each as it comes, but for those that are `collected` to be written together.
 

@@ -24,11 +24,12 @@ class Posting(Protocol):
 
 
 class Outbox:
-    """The connections of one event loop that wait for the end of its turn."""
+    """The connections of one event loop that wait for the end of its turn, at most `most` of them."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_most", "_waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST_WAITING) -> None:
+        self._most = most
         self._waiting: list[Posting] = []
 
     def add(self, posting: Posting) -> None:
@@ -37,7 +38,7 @@ class Outbox:
         if not waiting:
             asyncio.get_running_loop().call_soon(self.flush)
         waiting.append(posting)
-        if len(waiting) >= _MOST_WAITING:
+        if len(waiting) >= self._most:
             self.flush()
 
     def flush(self) -> None:

@@ -13,7 +13,6 @@ A bad message is answered with an error and ends nothing. The socket's end ends 
 """
 
 import asyncio
-import time
 from collections import deque
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,15 +23,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from sluicegate.domain.ids import SANE_REQUEST_ID, RequestId, new_request_id
 from sluicegate.domain.principal import Principal
 from sluicegate.doors.chat.chat import SimpleChatRequest, SimpleChatRoute
+from sluicegate.doors.chat.message_call import PATH, MessageCall
 from sluicegate.doors.decoding import BodyDecoder
-from sluicegate.doors.lane.exchanges import ExchangeCanceled
 from sluicegate.doors.lane.lane import Lane
-from sluicegate.doors.lane.relay_call import RelayCall
 from sluicegate.doors.problems import render_error
 from sluicegate.doors.websocket_endpoint import SocketCall, WebSocketEndpoint
-from sluicegate.errors import Fault, InvalidInput, MalformedBody, SluicegateError, UnknownStream
+from sluicegate.errors import ExchangeCanceled, Fault, InvalidInput, MalformedBody, SluicegateError, UnknownStream
 
-PATH = "/api/chat/ws"
 _MOST_UNSENT = 65_536
 """Bytes that wait for the socket above which backends are paused."""
 _MOST_UNREAD = 1_048_576
@@ -40,8 +37,6 @@ _MOST_UNREAD = 1_048_576
 _MOST_OWED = 1_000
 """Answers to bad messages that wait for the socket, above which the caller is not heard."""
 _LONGEST_ID = 128
-_LEFT = 499
-"""As nginx has it: the caller left before an answer."""
 
 SaneId = Annotated[str, Meta(pattern=SANE_REQUEST_ID)]
 
@@ -113,7 +108,7 @@ class _Conversation:
         self._socket = socket
         self.principal = principal
         self.is_over = False
-        self._exchanges: dict[RequestId, _Exchange] = {}
+        self._exchanges: dict[RequestId, MessageCall] = {}
         self._unsent: deque[_Words] = deque()
         self._unsent_bytes = 0
         self._owed = 0
@@ -189,7 +184,7 @@ class _Conversation:
 
     def _start(self, asked: ChatMessage, request_id: RequestId) -> None:
         """Begin an exchange. Raises as `RelayCall.start` does."""
-        exchange = _Exchange(self, request_id)
+        exchange = MessageCall(self, request_id)
         exchange.start(self._route.order_of(asked, self.principal, request_id))
         if exchange.is_over:
             return
@@ -228,43 +223,3 @@ class _Conversation:
                 if self._is_paused:
                     break
                 exchange.resume()
-
-
-class _Exchange(RelayCall):
-    """One call's answer as messages."""
-
-    def __init__(self, conversation: _Conversation, request_id: RequestId) -> None:
-        super().__init__(conversation.lane)
-        self._conversation = conversation
-        self._request_id = request_id
-        self.is_over = False
-        self._kept = bytearray()
-
-    def begin(self, content_type: str, length: int | None) -> None:
-        """See `RelayCall.begin`; messages have no head."""
-
-    def piece(self, data: bytes) -> None:
-        """See `RelayCall.piece`. The translation of this dialect gives whole events only."""
-        if not self.order.stream:
-            self._kept += data
-            return
-        for event in data.split(b"\n\n"):
-            head, _, payload = event.partition(b"\ndata: ")
-            if payload:
-                self._conversation.say(self._request_id, head.rpartition(b"event: ")[2], payload)
-
-    def end(self, error: SluicegateError | None) -> None:
-        """See `RelayCall.end`."""
-        conversation = self._conversation
-        self.is_over = True
-        conversation.forget(self._request_id)
-        status = 200
-        if conversation.is_over:
-            status = _LEFT
-        elif error is not None:
-            status = conversation.say_error(self._request_id, error)
-        elif not self.order.stream:
-            conversation.say(self._request_id, b"chat.completion", bytes(self._kept))
-        lane = conversation.lane
-        seconds = time.perf_counter() - self.started
-        lane.record(PATH, conversation.principal.tenant, status, seconds, self._request_id, method="WS")

@@ -134,7 +134,7 @@ class RequestReading(ABC):
 
     def learn(self, data: bytes, request: Request) -> None:
         """Remember how the request began that `data` turned out to be, if it is of the usual kind."""
-        is_usual = request.keep_alive and request.is_11 and not (request.expects or _UNUSUAL & request.fields.keys())
+        is_usual = request.keep_alive and request.is_11 and not request.expects and _UNUSUAL.isdisjoint(request.fields)
         if is_usual and self._memory.learn(data, len(data)):
             again = self._remembered = Request(
                 request.method, request.path, request.query, request.headers, request.fields

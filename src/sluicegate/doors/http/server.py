@@ -11,11 +11,10 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from sluicegate.doors.http.answers import DateLine, render_head
 from sluicegate.doors.http.connection import HttpConnection
 from sluicegate.doors.http.contracts import Responder
+from sluicegate.doors.http.limits import HttpLimits
 from sluicegate.doors.http.request import Known, Request
 from sluicegate.errors import SluicegateError
 from sluicegate.wire.outbox import Outbox
@@ -30,15 +29,6 @@ _CLOSE_SECONDS = 1.0
 _BACKLOG = 2_048
 _READ_AT_ONCE = 32_768
 _TLS_END_SECONDS = 5.0
-
-
-class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What callers may do. Times in seconds; see the settings of `server`."""
-
-    max_body_bytes: int
-    head_seconds: float
-    idle_seconds: float
-    keep_alive_seconds: float = 75.0
 
 
 class HotLane(Protocol):

@@ -5,19 +5,12 @@ from contextlib import suppress
 from typing import Literal, Protocol
 
 from sluicegate.domain.ids import RequestId, Tenant
-from sluicegate.errors import Conflict, Draining, Overloaded, SluicegateError, UnknownStream
+from sluicegate.errors import Conflict, Draining, ExchangeCanceled, Overloaded, SluicegateError, UnknownStream
 from sluicegate.observability.metrics import Metrics
 from sluicegate.wire.counts import SharedCount
 
 Ending = Literal["completed", "cancelled", "error"]
 _LAST_WORDS_SECONDS = 0.5
-
-
-class ExchangeCanceled(SluicegateError):
-    """The call was cancelled by its id while it ran."""
-
-    status = 409
-    code = "canceled"
 
 
 class Exchange(Protocol):

@@ -17,7 +17,7 @@ from sluicegate.errors import SluicegateError
 from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.logs import Log
 from sluicegate.observability.metrics import Metrics
-from sluicegate.observability.tallies import Spread, Tally
+from sluicegate.observability.series import Spread, Tally
 from sluicegate.scheduling.balancer import Balancer
 from sluicegate.wire.wheel import Wheel
 

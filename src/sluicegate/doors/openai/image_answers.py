@@ -16,7 +16,6 @@ from sluicegate.domain.event import JobEvent
 from sluicegate.domain.ids import JobId, Tenant
 from sluicegate.domain.job import Job, Output
 from sluicegate.doors.endpoint import Answer
-from sluicegate.doors.lane.exchanges import ExchangeCanceled
 from sluicegate.doors.problems import openai_error
 from sluicegate.doors.streams import (
     HEARTBEAT,
@@ -27,7 +26,14 @@ from sluicegate.doors.streams import (
     while_connected,
     with_heartbeats,
 )
-from sluicegate.errors import BackendFailed, BackendRefused, BackendTimeout, Draining, SluicegateError
+from sluicegate.errors import (
+    BackendFailed,
+    BackendRefused,
+    BackendTimeout,
+    Draining,
+    ExchangeCanceled,
+    SluicegateError,
+)
 from sluicegate.notifications.feed import JobFeed
 from sluicegate.results.assets import Assets
 from sluicegate.storage.contracts import JobStore, Signals

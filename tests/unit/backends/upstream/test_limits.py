@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from tests.arrive import PromptOutbox, arrive
+from tests.arrive import arrive, prompt_outbox
 from tests.sinks import Recorder
 
 from sluicegate.backends.upstream.address import Address
@@ -56,7 +56,7 @@ class Scene:
         self.start = asyncio.get_running_loop().time()
         address = Address.parse("http://there/v1")
         pool = Pool(address, most=1, wheel=Wheel(), failures=Failures("up", "there", LIMITS), context=None)
-        pool.outbox = PromptOutbox()
+        pool.outbox = prompt_outbox()
         self.connection = pool.new_connection()
         self.connection.connection_made(cast("asyncio.Transport", self.wire))
         self.call = Call(b"", b"", self.sink, LIMITS, self.start)

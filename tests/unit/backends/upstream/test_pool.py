@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.arrive import PromptOutbox, arrive
+from tests.arrive import arrive, prompt_outbox
 from tests.lane_driver import FarWire, leap, run_leaping, whole
 from tests.sinks import Recorder
 
@@ -32,7 +32,7 @@ class WiredPool(Pool):
             context=None,
             on_unavailable=self.heard.append,
         )
-        self.outbox = PromptOutbox()
+        self.outbox = prompt_outbox()
         self.may_connect = asyncio.Event()
         self.may_connect.set()
         self.fault: OSError | None = None

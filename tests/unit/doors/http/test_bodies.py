@@ -19,7 +19,7 @@ from tests.lane_driver import (
 )
 from tests.scenes import play
 
-from sluicegate.doors.http.server import HttpLimits
+from sluicegate.doors.http.limits import HttpLimits
 
 SMALL = HttpLimits(max_body_bytes=1_000, head_seconds=20.0, idle_seconds=60.0)
 CHUNKED = "Transfer-Encoding: chunked"

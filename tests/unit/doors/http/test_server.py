@@ -29,7 +29,7 @@ from tests.lane_driver import (
     whole,
 )
 
-from sluicegate.doors.http.server import HttpLimits
+from sluicegate.doors.http.limits import HttpLimits
 from sluicegate.doors.server import Observed
 from sluicegate.observability.access_log import AccessLog
 from sluicegate.observability.metrics import Metrics

@@ -10,7 +10,7 @@ import trustme
 import uvloop
 from tests.lane_driver import Plant, WiredBackend, echo_app, served
 
-from sluicegate.doors.http.server import HttpLimits
+from sluicegate.doors.http.limits import HttpLimits
 
 HASTY = HttpLimits(max_body_bytes=1_000, head_seconds=0.2, idle_seconds=60.0)
 PATIENCE = 20.0

@@ -7,8 +7,8 @@ import pytest
 from tests.lane_driver import calls_of
 
 from sluicegate.domain.ids import RequestId, Tenant
-from sluicegate.doors.lane.exchanges import ExchangeCanceled, Exchanges
-from sluicegate.errors import Conflict, Draining, Overloaded, SluicegateError, UnknownStream
+from sluicegate.doors.lane.exchanges import Exchanges
+from sluicegate.errors import Conflict, Draining, ExchangeCanceled, Overloaded, SluicegateError, UnknownStream
 from sluicegate.observability.metrics import Metrics
 
 ACME, OTHER = Tenant("acme"), Tenant("other")
