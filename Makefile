@@ -20,6 +20,7 @@ test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the package for a server into dist/, its chat lane compiled (needs gcc and python3-dev; a minute)
+	@rm -f dist/sluicegate-*.whl
 	HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 mutants: $(VENV)/.dev ## Put faults into the store, the queue and the lane, and see that the tests catch each (half an hour; ARGS=doors for less)

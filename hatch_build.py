@@ -23,7 +23,15 @@ class CompileHook(BuildHookInterface[Any]):
         if version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory(prefix="sluicegate-compiled-")
-        for path, place in _compiled(self.config["modules"], Path(self.root), Path(self._folder.name)):
+        try:
+            files = _compiled(self.config["modules"], Path(self.root), Path(self._folder.name))
+        except Exception as error:
+            sys.exit(
+                f"the chat lane was not compiled: {error}\n"
+                "It takes what `make wheel` installs, a C compiler and Python's headers (apt install gcc python3-dev); "
+                "without HATCH_BUILD_HOOK_ENABLE_CUSTOM it is not tried."
+            )
+        for path, place in files:
             build_data["force_include"][str(path)] = place
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
