@@ -1,6 +1,7 @@
 """The package as it is released: its wheel with the compiled chat lane, unpacked and ready to be imported."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -21,9 +22,10 @@ class NotCompiled(Exception):
     """The wheel could not be built; the message has the compiler's last words."""
 
 
+@functools.cache
 def compiled_package(checkout: Path, python: str = sys.executable) -> Path:
-    """The folder to put on PYTHONPATH, made anew when anything that it is made from has changed. `python` has what
-    ``make test`` installs. Raises `NotCompiled`."""
+    """The folder to put on PYTHONPATH, made anew when anything that it is made from has changed; that is looked at once
+    in a process, so that a run keeps to one package. `python` has what ``make test`` installs. Raises `NotCompiled`."""
     packages = checkout / "bench" / ".peers" / "sluicegate"
     folder = packages / _digest(checkout, python)
     if folder.is_dir():

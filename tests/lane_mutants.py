@@ -313,7 +313,7 @@ LANE_MUTANTS = (
         "keep=self._is_chunked or self._length is not None",
         "keep=True",
     ),
-    _http_call("who left was answered", "self._record(self._status or _LEFT)", "self._record(200)"),
+    _http_call("who left was answered", "self._record(self._status or LEFT)", "self._record(200)"),
     _http_call(
         "a long answer is chunked in spite of its length",
         "self._is_chunked = self._length is None and request.is_11",

@@ -6,12 +6,10 @@ from typing import Protocol
 from sluicegate.domain.ids import RequestId
 from sluicegate.domain.principal import Principal
 from sluicegate.doors.lane.lane import Lane
-from sluicegate.doors.lane.relay_call import RelayCall
+from sluicegate.doors.lane.relay_call import LEFT, RelayCall
 from sluicegate.errors import SluicegateError
 
 PATH = "/api/chat/ws"
-_LEFT = 499
-"""As nginx has it: the caller left before an answer."""
 
 
 class Conversation(Protocol):
@@ -65,7 +63,7 @@ class MessageCall(RelayCall):
         conversation.forget(self._request_id)
         status = 200
         if conversation.is_over:
-            status = _LEFT
+            status = LEFT
         elif error is not None:
             status = conversation.say_error(self._request_id, error)
         elif not self.order.stream:

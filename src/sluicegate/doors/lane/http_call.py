@@ -7,7 +7,7 @@ from sluicegate.doors.http.answers import LAST_CHUNK, chunk, render_head
 from sluicegate.doors.http.connection import HttpConnection
 from sluicegate.doors.http.request import Request
 from sluicegate.doors.lane.orders import HotRoute, Reply
-from sluicegate.doors.lane.relay_call import RelayCall
+from sluicegate.doors.lane.relay_call import LEFT, RelayCall
 from sluicegate.doors.problems import render_error
 from sluicegate.errors import SluicegateError
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _WHOLE_BYTES = 1_048_576
 """An answer that is not streamed is kept up to this size, so that a failure on its way can still be told by status."""
-_LEFT = 499
-"""As nginx has it: the caller left before an answer."""
 
 
 class HttpCall(RelayCall):
@@ -126,7 +124,7 @@ class HttpCall(RelayCall):
     def end(self, error: SluicegateError | None) -> None:
         """See `RelayCall.end`."""
         if self._is_gone:
-            self._record(self._status or _LEFT)
+            self._record(self._status or LEFT)
         elif error is not None:
             self._fail(error)
         elif self._is_complete:

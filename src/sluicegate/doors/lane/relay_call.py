@@ -34,6 +34,8 @@ from sluicegate.errors import BackendError, BackendFailed, BackendUnavailable, S
 from sluicegate.observability.logs import Log
 from sluicegate.scheduling.balancer import MOST_TRIES, Search
 
+LEFT = 499
+"""The status of an answer whose caller left before it, as nginx has it."""
 _log = Log("sluicegate.lane")
 
 if TYPE_CHECKING:
