@@ -3,6 +3,7 @@
 The profile `mutants` stops at the first failure, without looking for the smallest; `long` tries 2000 examples.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,12 @@ from tests.postgres import PostgresServer, running_postgres
 
 settings.register_profile("mutants", phases=(Phase.explicit, Phase.generate), deadline=None, database=None)
 settings.register_profile("long", max_examples=2_000, deadline=None)
+
+
+def pytest_configure() -> None:
+    """A run in the background of a shell ignores Ctrl-C, and so would every command that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

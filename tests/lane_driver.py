@@ -47,6 +47,7 @@ from sluicegate.observability.metrics import Metrics
 from sluicegate.scheduling.balancer import Balancer
 from sluicegate.settings import TimeoutSettings
 from sluicegate.wire.outbox import Outbox
+from sluicegate.wire.rests import Rests
 from sluicegate.wire.wheel import TICK_SECONDS, Wheel
 
 CHAT = "/v1/chat/completions"
@@ -177,6 +178,7 @@ class FarEnd:
         self.call = call
         self.inbox = memoryview(bytearray(READ_BYTES))
         self.outbox: Outbox = prompt_outbox()
+        self.rests = Rests(self.outbox)
         self.is_dropped = False
         limits = TimeoutSettings()
         self.connection = UpstreamConnection(self, wheel, Failures(backend, "there", limits), {})

@@ -54,7 +54,7 @@ HTTP_MUTANTS = (
     ),
     _posting("who sends nothing more gets nothing more", "self.flush()  # whoever", "pass  # whoever"),
     _posting("a request is remembered with its body", "request.pieces = []  #", "#"),
-    _posting("all is written at once", "self.server.outbox.add(self)", "self.flush()"),
+    _posting("all is written at once", "self.server.outbox.add_answer(self)", "self.flush()"),
     _posting("any amount is posted in one turn", "if len(self._posted) + len(data) > _MOST_POSTED:", "if False:"),
     _posting("what was posted is forgotten", "self._posted += data", "self._posted = data"),
     _reading("an unfinished line has no limit", "if self._head_bytes > MOST_HEAD_BYTES:", "if False:"),

@@ -18,7 +18,11 @@ def _mutant(file: str, suites: tuple[str, ...], name: str, before: str, after: s
 
 
 _reader = partial(_mutant, "backends/upstream/reader.py", (_ON_WIRE, _LIMITS, _CLIENT, _BYTES))
-_connection = partial(_mutant, "backends/upstream/connection.py", (_ON_WIRE, _LIMITS, _CALL, _CLIENT))
+_connection = partial(
+    _mutant,
+    "backends/upstream/connection.py",
+    (_ON_WIRE, _LIMITS, "tests/unit/backends/upstream/test_rests.py", _CALL, _CLIENT),
+)
 _pool = partial(_mutant, "backends/upstream/pool.py", (_POOL, _DIALS, _CALL, _CLIENT))
 _call = partial(_mutant, "backends/upstream/call.py", (_ON_WIRE, _LIMITS, _CALL))
 _translating = partial(_mutant, "backends/translating.py", ("tests/unit/backends/test_translating.py",))
@@ -42,6 +46,7 @@ _memory = partial(
 )
 _repeats = partial(_mutant, "backends/upstream/reader.py", (_ON_WIRE, "tests/properties/test_repeated_heads.py"))
 _outbox = partial(_mutant, "wire/outbox.py", ("tests/unit/wire/test_outbox.py",))
+_rests = partial(_mutant, "wire/rests.py", ("tests/unit/wire/test_rests.py",))
 _TALLIES = ("tests/unit/observability/test_tallies_sums.py", "tests/unit/observability/test_tallies.py")
 _tallies = partial(_mutant, "observability/tallies.py", _TALLIES)
 _series = partial(_mutant, "observability/series.py", _TALLIES)
@@ -81,10 +86,33 @@ UPSTREAM_MUTANTS = (
         "            self._home.drop",
     ),
     _connection("who answers unasked is kept", "is_sent = not self._posted and not", "is_sent = not"),
-    _outbox("what is added meanwhile is lost", "waiting, self._waiting = self._waiting, []", "waiting = self._waiting"),
-    _outbox("each is flushed in a turn of its own", "if not waiting:", "if True:"),
-    _outbox("the first waits for any number", "if len(waiting) >= self._most:", "if False:"),
+    _outbox("what is added meanwhile is lost", "answers, self._answers = self._answers, []", "answers = self._answers"),
+    _outbox("each is flushed in a turn of its own", "if not self.turn_began:", "if True:"),
+    _outbox("a turn has no end", "        self.turn_began = 0.0\n        self.flush()", "        self.flush()"),
+    _outbox("the first answer waits for any number", "if len(self._answers) >= self._most:", "if False:"),
+    _outbox("the first request waits for any number", "if len(self._requests) >= self._most:", "if False:"),
+    _outbox(
+        "answers go first", "_flush(requests)\n        _flush(answers)", "_flush(answers)\n        _flush(requests)"
+    ),
     _outbox("one that fails holds up the others", "except Exception:  # the", "except KeyError:  # the"),
+    _rests("every token is late", "if now - began < LATE_SECONDS:", "if False:"),
+    _rests("the end of a turn is not the end of it", "if not began:", "if False:"),
+    _rests("an idle processor is busy", "self._is_busy = used", "self._is_busy = True or used"),
+    _rests("it is busy since it began", "self._used_before = used\n", "pass\n"),
+    _rests("the last look is kept for ever", "if now - self._looked >= LOOK_SECONDS:", "if not self._looked:"),
+    _rests("all wake together", "range(_MOST_AT_ONCE)", "range(10_000)"),
+    _rests("nobody sleeps long", "if not resting or resting[0][0] > now:", "if not resting:"),
+    _rests("who comes later is not woken", "self._is_waking = bool(resting)", "self._is_waking = True"),
+    _rests("the rest of a crowd is not woken", "        if resting:\n", "        if False:\n"),
+    _rests("one that fails leaves the others asleep", "except Exception:  # all", "except KeyError:  # all"),
+    _connection("a token of any answer rests", "self._may_rest = head.length is None", "self._may_rest = True"),
+    _connection("a large reading rests", "if self._may_rest and nbytes <= _SINGLE_BYTES and", "if self._may_rest and"),
+    _connection(
+        "a paused call is read after its rest",
+        "if call is not None and not call.is_paused and not",
+        "if call is not None and not",
+    ),
+    _connection("a rest has no end", "            self._rests.add(self)\n", ""),
     _reader("an interim answer is the answer", "if status < 200:", "if status < 100:"),
     _reader("headers of the answer before stay", "self._fields.clear()", "pass"),
     _reader("what is no body has no limit", "if self._barren > _MOST_BARREN and", "if False and"),

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.arrive import arrive, prompt_outbox
+from tests.arrive import Overwork, arrive, prompt_outbox
 from tests.lane_driver import READ_BYTES
 from tests.sinks import Recorder
 
@@ -37,16 +37,23 @@ class Wire:
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def pause_reading(self) -> None:
+        """What is on its way arrives all the same."""
+
+    def resume_reading(self) -> None:
+        """It arrives."""
+
     def abort(self) -> None:
         self.aborted = True
 
 
 class Yard:
-    """A pool of one connection; fulfils `Home`."""
+    """A pool of one connection, on a loop without time: streams rest after each piece. Fulfils `Home`."""
 
     def __init__(self) -> None:
         self.inbox = memoryview(bytearray(READ_BYTES))
         self.outbox = prompt_outbox()
+        self.rests = Overwork().rests
         self.kept = 0
         self.dropped = 0
 

@@ -45,14 +45,15 @@ class Sluicegate:
     flags: tuple[str, ...] = ()
 
     def install(self) -> str:
-        """The checkout's version and commit."""
+        """The checkout's commit, and what runs it: how its interpreter was built makes a tenth of the figures."""
         folder = self._folder()
         if not (folder / "src" / "sluicegate").is_dir():
             raise NotThere(f'"{self.checkout}" is no checkout of Sluicegate: it has no src/sluicegate')
         self._package()
         commit = words_of(["git", "-C", str(folder), "describe", "--always", "--dirty"])
         way = "its wheel" if self._has_wheel() else "its sources, not compiled"
-        return f"{f'commit {commit}' if commit else 'no commit known'}, {way}"
+        interpreter = words_of([self._python(), "-VV"])
+        return f"{f'commit {commit}' if commit else 'no commit known'}, {way}, {interpreter}"
 
     def launch(self, ground: Ground) -> Launch:
         """Its settings, and the command."""

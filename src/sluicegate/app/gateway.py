@@ -56,6 +56,7 @@ from sluicegate.scheduling.shedding import Shedding
 from sluicegate.scheduling.wait_times import WaitTimes
 from sluicegate.scheduling.waiting import WORKER_SEEN_SECONDS
 from sluicegate.settings import Settings
+from sluicegate.wire.rests import shared_rests
 from sluicegate.wire.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Gateway:
         self._pictures = picture_backends(settings)
         self._metrics = Metrics()
         self._metrics.read_backends_from(self._fleet.gauges)
+        self._metrics.read_rests_from(shared_rests().rests_taken)
         streams = shared.streams if shared else None
         self._exchanges = Exchanges(self._metrics, limit=settings.server.max_streams, shared=streams)
         self._feed = JobFeed(self._store, self._signals, clock)

@@ -55,6 +55,12 @@ class Metrics:
         self.backend_errors = Counter(
             "sluicegate_backend_errors_total", "Calls that failed at a backend.", ("backend", "model", "reason")
         )
+        rests = Counter(
+            "sluicegate_stream_rests_total",
+            "Times that a stream rested because the event loop was behind; its next tokens came together.",
+            (),
+        )
+        self._rests = rests.labels()
         self.queue_wait_seconds = Histogram(
             "sluicegate_queue_wait_seconds",
             "From a job's submission to its first claim, for jobs that this gateway stored.",
@@ -71,10 +77,12 @@ class Metrics:
             self.inference_seconds,
             self.first_token_seconds,
             self.backend_errors,
+            rests,
             self.queue_wait_seconds,
         )
         self._process = ProcessFigures()
         self._read_backends: Callable[[], BackendGauges] = BackendGauges
+        self._read_rests: Callable[[], int] = int
 
     def waited(self, tier: str, seconds: float) -> None:
         """A job of the tier began after so long."""
@@ -84,8 +92,13 @@ class Metrics:
         """Ask `read` how the backends stand, whenever a dump is made."""
         self._read_backends = read
 
+    def read_rests_from(self, read: Callable[[], int]) -> None:
+        """Ask `read` how often streams have rested, whenever a dump is made."""
+        self._read_rests = read
+
     def dump(self) -> MetricsDump:
         """What this process adds to the whole: everything but the store's gauges."""
+        self._rests.value = self._read_rests()
         counted = (family.dump() for family in self._families)
         return MetricsDump.of((*counted, *self._read_backends().families(), *self._process.families()))
 

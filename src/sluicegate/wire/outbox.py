@@ -7,7 +7,10 @@ awake. And what one turn has for one connection (a head, events, the end) leaves
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 _log = logging.getLogger(__name__)
 
@@ -24,28 +27,68 @@ class Posting(Protocol):
 
 
 class Outbox:
-    """The connections of one event loop that wait for the end of its turn, at most `most` of them."""
+    """The connections of one event loop that wait for the end of its turn, at most `most` in each direction.
 
-    __slots__ = ("_most", "_waiting")
+    What goes to upstreams is written first, then what goes to callers: each direction wakes its readers once.
+    """
 
-    def __init__(self, most: int = _MOST_WAITING) -> None:
+    __slots__ = ("_answers", "_most", "_now", "_requests", "turn_began")
+
+    def __init__(self, most: int = _MOST_WAITING, now: Callable[[], float] = time.monotonic) -> None:
         self._most = most
-        self._waiting: list[Posting] = []
+        self._now = now
+        self._requests: list[Posting] = []
+        self._answers: list[Posting] = []
+        self.turn_began = 0.0
+        """When the first connection of this turn was added, in seconds of `now`; 0 before that."""
 
-    def add(self, posting: Posting) -> None:
+    def add_request(self, upstream: Posting) -> None:
         """Flush this one with the others, perhaps now; it adds itself once for each flush."""
-        waiting = self._waiting
-        if not waiting:
-            asyncio.get_running_loop().call_soon(self.flush)
-        waiting.append(posting)
-        if len(waiting) >= self._most:
+        if not self.turn_began:
+            self._begin_turn()
+        self._requests.append(upstream)
+        if len(self._requests) >= self._most:
+            self.flush()
+
+    def add_answer(self, caller: Posting) -> None:
+        """As `add_request`."""
+        if not self.turn_began:
+            self._begin_turn()
+        self._answers.append(caller)
+        if len(self._answers) >= self._most:
             self.flush()
 
     def flush(self) -> None:
         """Flush all that wait, in their order."""
-        waiting, self._waiting = self._waiting, []
-        for posting in waiting:
-            try:
-                posting.flush()
-            except Exception:  # the bytes of all others must be written
-                _log.exception("bytes could not be written")
+        requests, self._requests = self._requests, []
+        answers, self._answers = self._answers, []
+        _flush(requests)
+        _flush(answers)
+
+    def _begin_turn(self) -> None:
+        self.turn_began = self._now()
+        asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self.turn_began = 0.0
+        self.flush()
+
+
+def _flush(postings: list[Posting]) -> None:
+    for posting in postings:
+        try:
+            posting.flush()
+        except Exception:  # the bytes of all others must be written
+            _log.exception("bytes could not be written")
+
+
+_outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
+
+
+def shared_outbox() -> Outbox:
+    """The one of the running event loop. In a long turn a request waits no longer than 64 tokens of others do."""
+    loop = asyncio.get_running_loop()
+    outbox = _outboxes.get(loop)
+    if outbox is None:
+        outbox = _outboxes[loop] = Outbox()
+    return outbox

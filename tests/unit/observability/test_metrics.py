@@ -16,6 +16,7 @@ PUBLIC = {
     "sluicegate_time_to_first_token_seconds": ("histogram", ("model",)),
     "sluicegate_queue_wait_seconds": ("histogram", ("tier",)),
     "sluicegate_backend_errors_total": ("counter", ("backend", "model", "reason")),
+    "sluicegate_stream_rests_total": ("counter", ()),
     "sluicegate_backend_inflight": ("gauge", ("backend", "model")),
     "sluicegate_backend_limit": ("gauge", ("backend", "model")),
 }
@@ -41,6 +42,13 @@ def serving(calls: int) -> Metrics:
 
 def lines(text: bytes) -> list[str]:
     return text.decode().splitlines()
+
+
+def test_rests_are_read_when_a_dump_is_made() -> None:
+    metrics, rests = Metrics(), iter((3, 5))
+    metrics.read_rests_from(lambda: next(rests))
+    assert "sluicegate_stream_rests_total 3.0" in lines(metrics.render())
+    assert "sluicegate_stream_rests_total 5.0" in lines(metrics.render())
 
 
 def test_names_kinds_and_labels_are_public_and_stay() -> None:

@@ -8,6 +8,7 @@ from sluicegate.backends.upstream.failures import Failures
 from sluicegate.backends.upstream.reader import AnswerReader
 from sluicegate.errors import BackendError, BackendUnavailable
 from sluicegate.wire.outbox import Outbox
+from sluicegate.wire.rests import Rests
 from sluicegate.wire.wheel import Wheel
 
 _CONNECTING: Final = 0
@@ -20,6 +21,8 @@ _KEEP_SECONDS = 4.0
 """Idle connections are dropped sooner than the 5 s after which uvicorn (vLLM) and llama.cpp drop theirs."""
 _SHARE_OF_TOLD = 0.8
 """Of the seconds that a server says it keeps a connection, so many are used: the last call would cross its closing."""
+_SINGLE_BYTES = 4_096
+"""A reading that brings more is no single token: nothing is gained by waiting for still more."""
 _JOINED_BYTES = 65_536
 """Bodies up to this size are copied behind their head, which costs less than handing over two buffers."""
 
@@ -29,6 +32,11 @@ class Home(Protocol):
 
     inbox: memoryview
     """Where connections read into, one after the other; what stands there is used up before the next one reads."""
+
+    @property
+    def rests(self) -> Rests:
+        """Where streams rest while the event loop is behind."""
+        ...
 
     @property
     def outbox(self) -> Outbox:
@@ -74,12 +82,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_now", "_phase", "_posted", "_reader",
-        "_since", "_transport", "_unsent", "_wheel",
+        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_may_rest", "_now", "_phase", "_posted",
+        "_reader", "_rests", "_since", "_transport", "_unsent", "_wheel",
     )  # fmt: skip
 
     def __init__(self, home: Home, wheel: Wheel, failures: Failures, types: dict[bytes, str]) -> None:
         self._home = home
+        self._rests = home.rests
         self._wheel = wheel
         self._failures = failures
         self._reader = AnswerReader(types)
@@ -90,6 +99,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """What is written at the end of this turn of the event loop."""
         self._has_served = False
         self._heard = False
+        self._may_rest = False
+        """Whether the answer's length is unknown, so that its bytes may be tokens."""
         self._unsent = 0
         self._since = 0.0
         self._expires = 0.0
@@ -123,7 +134,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._reader.begin()
         if len(call.body) <= _JOINED_BYTES:
             self._posted = call.head + call.body
-            self._home.outbox.add(self)
+            self._home.outbox.add_request(self)
         else:
             self._transport.writelines((call.head, call.body))
         if call.is_paused:
@@ -190,6 +201,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             head = reader.head
             if head is not None:
                 self._phase = _ANSWERING
+                self._may_rest = head.length is None
                 call.body = b""
         if body or head is not None:
             self._since = self._now()
@@ -201,8 +213,16 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             call.sink.answer_begun(head)
         if body and self._call is call:
             call.sink.answer_piece(body)
+            if self._may_rest and nbytes <= _SINGLE_BYTES and self._rests.is_late():
+                self._rest()
         if reader.fault and self._call is call:
             self._fail(self._failures.nonsense(reader.fault))
+
+    def wake(self) -> None:
+        """See `Resting`. What rested may have been closed since, or be paused, or be at work for another call."""
+        call = self._call
+        if call is not None and not call.is_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`: the server will send nothing more."""
@@ -233,6 +253,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._since = now
         elif now - self._since >= call.limits.first_byte:
             self._fail(self._failures.too_late("first_byte"))
+
+    def _rest(self) -> None:
+        """Read nothing for a moment; see `Rests`. A pause of the call that ends meanwhile ends the rest, too."""
+        if self._phase == _ANSWERING and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._rests.add(self)
 
     def _free(self, call: Call, *, keeps: bool) -> None:
         """The answer is whole: be ready for the next call, or close. Only then is its end told."""

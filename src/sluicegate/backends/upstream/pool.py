@@ -9,7 +9,8 @@ from sluicegate.backends.upstream.call import Call
 from sluicegate.backends.upstream.connection import UpstreamConnection
 from sluicegate.backends.upstream.failures import Failures
 from sluicegate.errors import BackendError, BackendUnavailable
-from sluicegate.wire.outbox import Outbox
+from sluicegate.wire.outbox import shared_outbox
+from sluicegate.wire.rests import shared_rests
 from sluicegate.wire.wheel import Wheel
 
 _READ_AT_ONCE = 32_768
@@ -35,7 +36,8 @@ class Pool:
         self.wheel = wheel
         self.failures = failures
         self.inbox = memoryview(bytearray(_READ_AT_ONCE))
-        self.outbox = Outbox()
+        self.outbox = shared_outbox()
+        self.rests = shared_rests()
         self._address = address
         self._context = context
         self._on_unavailable = on_unavailable

@@ -235,7 +235,7 @@ class HttpConnection(RequestReading, asyncio.BufferedProtocol):
             self._posted += data
         else:
             self._posted = data
-            self.server.outbox.add(self)
+            self.server.outbox.add_answer(self)
 
     def write(self, data: bytes) -> None:
         """Write `data` now."""

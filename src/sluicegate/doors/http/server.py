@@ -17,7 +17,7 @@ from sluicegate.doors.http.contracts import Responder
 from sluicegate.doors.http.limits import HttpLimits
 from sluicegate.doors.http.request import Known, Request
 from sluicegate.errors import SluicegateError
-from sluicegate.wire.outbox import Outbox
+from sluicegate.wire.outbox import shared_outbox
 from sluicegate.wire.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class HttpServer:
         self.known = Known()
         self.date = DateLine()
         self.inbox = memoryview(bytearray(_READ_AT_ONCE))
-        self.outbox = Outbox()
+        self.outbox = shared_outbox()
         self.max_body_bytes = limits.max_body_bytes
         self.limit_digits = len(str(limits.max_body_bytes))
         self.head_seconds = limits.head_seconds

@@ -1,0 +1,192 @@
+"""Which readings make a connection rest while the event loop is behind, and what ends its rest."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import pytest
+from tests.arrive import Overwork, arrive, prompt_outbox
+from tests.sinks import Recorder
+
+from sluicegate.backends.upstream.address import Address
+from sluicegate.backends.upstream.call import Call
+from sluicegate.backends.upstream.connection import UpstreamConnection
+from sluicegate.backends.upstream.failures import Failures
+from sluicegate.backends.upstream.pool import Pool
+from sluicegate.settings import TimeoutSettings
+from sluicegate.wire.rests import REST_SECONDS
+from sluicegate.wire.wheel import Wheel
+
+LIMITS = TimeoutSettings()
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOKEN = b"7\r\ndata: x\r\n"
+
+
+class Wire:
+    """A transport that leads nowhere."""
+
+    def __init__(self) -> None:
+        self.reads = True
+        self.aborted = False
+        self.resumed = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        """Take the request."""
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        assert not self.aborted
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        assert not self.aborted
+        self.reads = True
+        self.resumed.set()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Scene:
+    """A connection at work for a call, on a loop that has no time left."""
+
+    def __init__(self, *, head: bytes = STREAM) -> None:
+        self.overwork = Overwork()
+        self.wire, self.sink = Wire(), Recorder(on_piece=self._piece_came)
+        self.cancels_at_once = False
+        address = Address.parse("http://there/v1")
+        pool = Pool(address, most=1, wheel=Wheel(), failures=Failures("up", "there", LIMITS), context=None)
+        pool.outbox = prompt_outbox()
+        pool.rests = self.overwork.rests
+        self.connection: UpstreamConnection = pool.new_connection()
+        self.connection.connection_made(cast("asyncio.Transport", self.wire))
+        self.call = self.ask()
+        if head:
+            arrive(self.connection, head)
+
+    def ask(self) -> Call:
+        """The next call."""
+        call = Call(b"", b"", self.sink, LIMITS, asyncio.get_running_loop().time())
+        self.connection.ask(call, call.started)
+        return call
+
+    def _piece_came(self) -> None:
+        if self.cancels_at_once:
+            self.call.cancel()
+
+    def rest_is_over(self) -> None:
+        """As when the time has come."""
+        self.connection.wake()
+
+
+def run(scenario: Callable[[Scene], Awaitable[None]], *, head: bytes = STREAM) -> None:
+    async def coroutine() -> None:
+        await scenario(Scene(head=head))
+
+    asyncio.run(coroutine())
+
+
+def test_a_token_that_comes_late_is_passed_on_and_the_next_ones_are_read_together() -> None:
+    async def scenario(scene: Scene) -> None:
+        assert scene.wire.reads, "the head alone brings no token"
+        arrive(scene.connection, TOKEN)
+        assert scene.sink.body == b"data: x"
+        assert not scene.wire.reads
+        assert scene.overwork.rests.rests_taken() == 1
+        scene.rest_is_over()
+        assert scene.wire.reads
+        arrive(scene.connection, TOKEN + TOKEN)
+        assert scene.sink.body == b"data: x" * 3
+        assert not scene.wire.reads
+
+    run(scenario)
+
+
+def test_it_is_woken_by_itself() -> None:
+    async def scenario(scene: Scene) -> None:
+        arrive(scene.connection, TOKEN)
+        assert not scene.wire.reads
+        scene.overwork.clock += REST_SECONDS
+        await asyncio.wait_for(scene.wire.resumed.wait(), 10)
+        assert scene.wire.reads
+
+    run(scenario)
+
+
+def test_a_loop_in_time_lets_nothing_rest() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.overwork.is_over = True
+        arrive(scene.connection, TOKEN)
+        assert scene.wire.reads
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("head", "data"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"{", id="an answer of known length"),
+        pytest.param(STREAM, b"2000\r\n" + b"x" * 5_000, id="a large piece"),
+        pytest.param(STREAM, b"7", id="less than a piece"),
+    ],
+)
+def test_what_is_no_token_does_not_rest(head: bytes, data: bytes) -> None:
+    async def scenario(scene: Scene) -> None:
+        arrive(scene.connection, data)
+        assert scene.wire.reads
+        assert scene.overwork.rests.rests_taken() == 0
+
+    run(scenario, head=head)
+
+
+def test_the_end_of_an_answer_leaves_the_connection_reading_for_the_next() -> None:
+    async def scenario(scene: Scene) -> None:
+        arrive(scene.connection, TOKEN)
+        scene.rest_is_over()
+        arrive(scene.connection, TOKEN + b"0\r\n\r\n")
+        assert scene.wire.reads
+        assert scene.sink.over.is_set()
+        scene.sink = Recorder()
+        scene.ask()
+        arrive(scene.connection, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{")
+        assert scene.wire.reads, "what was true of the stream is not true of this answer"
+
+    run(scenario)
+
+
+def test_a_call_that_is_paused_is_not_read_when_its_rest_is_over() -> None:
+    async def scenario(scene: Scene) -> None:
+        arrive(scene.connection, TOKEN)
+        scene.call.pause()
+        scene.rest_is_over()
+        assert not scene.wire.reads
+        scene.call.resume()
+        assert scene.wire.reads
+
+    run(scenario)
+
+
+def test_who_was_cancelled_or_closed_in_its_rest_is_left_alone() -> None:
+    async def scenario(scene: Scene) -> None:
+        arrive(scene.connection, TOKEN)
+        scene.call.cancel()
+        assert scene.wire.aborted
+        scene.rest_is_over()
+        assert not scene.wire.reads
+
+    run(scenario)
+
+
+def test_a_connection_that_its_own_piece_closed_does_not_rest() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.cancels_at_once = True
+        arrive(scene.connection, TOKEN)
+        assert scene.wire.aborted
+        assert scene.overwork.rests.rests_taken() == 0
+
+    run(scenario)
