@@ -164,9 +164,10 @@ class _Server:
             cast("asyncio.ReadTransport", writer.transport).pause_reading()
             await asyncio.sleep(60.0)
         await _send_json(writer, 413, _error("too large"))
-        while await reader.read(65_536):
-            pass
-        return False
+        left = int(request.headers["content-length"])
+        while left > 0 and (data := await reader.read(min(left, 65_536))):
+            left -= len(data)
+        return left == 0
 
     async def _watched(self, answer: Any, reader: asyncio.StreamReader) -> bool:
         """Give an answer while watching for the caller to leave."""

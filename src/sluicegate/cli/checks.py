@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sluicegate.cli.connection import is_gateway, try_to_listen
+from sluicegate.cli.address import try_to_listen
+from sluicegate.cli.connection import is_gateway
 from sluicegate.cli.terminal import size_text
 
 if TYPE_CHECKING:

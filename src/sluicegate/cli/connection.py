@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -74,14 +73,6 @@ async def is_gateway(url: str) -> bool:
         except _httpx_errors():
             return False
     return answer.is_success and "x-request-id" in answer.headers
-
-
-def try_to_listen(host: str, port: int) -> None:
-    """Take the address as the gateway would, and let it go. Raises `OSError` when it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
-    with socket.create_server((str(address[0]), port), family=family):
-        pass
 
 
 def _httpx_errors() -> "type[httpx.HTTPError]":

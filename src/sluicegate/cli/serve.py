@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sluicegate.cli.connection import try_to_listen
+from sluicegate.cli.address import try_to_listen
 from sluicegate.cli.options import read_settings, store_options
 from sluicegate.cli.terminal import INTERRUPTED, Failure, Misuse, say
 

@@ -43,7 +43,7 @@ class Outbox:
         """When the first connection of this turn was added, in seconds of `now`; 0 before that."""
 
     def add_request(self, upstream: Posting) -> None:
-        """Flush this one with the others, perhaps now; it adds itself once for each flush."""
+        """Flush this connection to an upstream with the others, perhaps now; it adds itself once for each flush."""
         if not self.turn_began:
             self._begin_turn()
         self._requests.append(upstream)
@@ -51,7 +51,7 @@ class Outbox:
             self.flush()
 
     def add_answer(self, caller: Posting) -> None:
-        """As `add_request`."""
+        """The same for a caller's connection."""
         if not self.turn_began:
             self._begin_turn()
         self._answers.append(caller)
@@ -66,8 +66,8 @@ class Outbox:
         _flush(answers)
 
     def _begin_turn(self) -> None:
-        self.turn_began = self._now()
         asyncio.get_running_loop().call_soon(self._end_turn)
+        self.turn_began = self._now()
 
     def _end_turn(self) -> None:
         self.turn_began = 0.0

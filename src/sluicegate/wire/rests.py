@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -24,13 +25,16 @@ REST_SECONDS = 0.03
 LATE_SECONDS = 0.002
 """How long a turn of the event loop has run when what comes in it is late."""
 BUSY_SHARE = 0.75
-"""Of the processor. Below it nothing rests: a server that sends the tokens of all its streams at once makes long turns
-on an idle machine, too."""
+"""Of the time. Below it nothing rests: a server that sends the tokens of all its streams at once makes long turns on an
+idle machine, too."""
 LOOK_SECONDS = 0.1
-"""How often the share is taken."""
+"""How often, at most, the share is taken."""
+OVERDUE_SECONDS = 0.01
 _MOST_AT_ONCE = 32
-"""So many are woken together: what they bring must not make the next turn long."""
+"""So many are woken together, and all that are overdue: what they bring must not make the next turn long, but nobody
+may sleep long because turns are."""
 _BETWEEN_SECONDS = 0.001
+_SCHEDULED = Path("/proc/thread-self/schedstat")
 
 
 class Resting(Protocol):
@@ -41,10 +45,19 @@ class Resting(Protocol):
         ...
 
 
-class Rests:
-    """Who rests on one event loop, each for `REST_SECONDS`.
+def wanted_seconds(told: Path = _SCHEDULED) -> float:
+    """For how long this thread has run or, where the system tells it, waited for a processor that others had."""
+    try:
+        running, waiting, _ = map(int, told.read_bytes().split())
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (running + waiting) * 1e-9
 
-    `now` is the outbox's clock; `used` tells how much of the processor the loop's thread has had, in seconds.
+
+class Rests:
+    """Who rests on one event loop, each for `REST_SECONDS`, and `OVERDUE_SECONDS` and a turn longer at most.
+
+    `now` is the outbox's clock; `used` tells how much of the processor the loop's thread has wanted, in seconds.
     """
 
     __slots__ = ("_is_busy", "_is_waking", "_looked", "_now", "_outbox", "_resting", "_taken", "_used", "_used_before")
@@ -53,7 +66,7 @@ class Rests:
         self,
         outbox: Outbox,
         now: Callable[[], float] = time.monotonic,
-        used: Callable[[], float] = time.thread_time,
+        used: Callable[[], float] = wanted_seconds,
     ) -> None:
         self._outbox = outbox
         self._now = now
@@ -66,7 +79,7 @@ class Rests:
         self._taken = 0
 
     def is_late(self) -> bool:
-        """Whether this turn has run long, on a processor that has no time left."""
+        """Whether this turn has run long, in a thread that has no time left."""
         began = self._outbox.turn_began
         if not began:
             return False
@@ -94,9 +107,9 @@ class Rests:
 
     def _wake(self) -> None:
         resting, now = self._resting, self._now()
-        for _ in range(_MOST_AT_ONCE):
-            if not resting or resting[0][0] > now:
-                break
+        room = _MOST_AT_ONCE
+        while resting and resting[0][0] <= (now if room > 0 else now - OVERDUE_SECONDS):
+            room -= 1
             try:
                 resting.popleft()[1].wake()
             except Exception:  # all others must be woken

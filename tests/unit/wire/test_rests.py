@@ -2,13 +2,23 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
-from tests.lane_driver import LeapLoop, run_leaping
 
 from sluicegate.wire.outbox import Outbox, shared_outbox
-from sluicegate.wire.rests import BUSY_SHARE, LATE_SECONDS, LOOK_SECONDS, REST_SECONDS, Rests, shared_rests
+from sluicegate.wire.rests import (
+    BUSY_SHARE,
+    LATE_SECONDS,
+    LOOK_SECONDS,
+    OVERDUE_SECONDS,
+    REST_SECONDS,
+    Rests,
+    shared_rests,
+    wanted_seconds,
+)
 
 
 class Posted:
@@ -27,7 +37,7 @@ class Sleeper:
 
     def wake(self) -> None:
         """Note when."""
-        self.woken.append(leaping().leapt)
+        self.woken.append(asyncio.get_running_loop().time())
         if self._then is not None:
             self._then()
 
@@ -69,27 +79,34 @@ def run(scenario: Callable[[Turn], Awaitable[None]]) -> None:
     asyncio.run(coroutine())
 
 
+class SteppingLoop(asyncio.SelectorEventLoop):
+    """Its time is what a test makes it."""
+
+    now = 100.0
+
+    def time(self) -> float:
+        """The event loop's clock, in seconds."""
+        return self.now
+
+
 def run_timed(scenario: Callable[[Rests], Awaitable[None]]) -> None:
-    """On a clock that leaps."""
+    """On a clock that only the test moves."""
 
     async def coroutine() -> None:
         await scenario(Rests(Outbox(), now=asyncio.get_running_loop().time))
 
-    run_leaping(coroutine())
+    with asyncio.Runner(loop_factory=SteppingLoop) as runner:
+        runner.run(coroutine())
 
 
-async def milliseconds(count: int) -> None:
-    """Let time pass, one millisecond after the other."""
-    for _ in range(count):
-        leaping().leapt += 0.001
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-
-def leaping() -> LeapLoop:
+async def turns(count: int, *, milliseconds: float = 1.0) -> None:
+    """Let so many turns pass, each so long."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, LeapLoop)
-    return loop
+    assert isinstance(loop, SteppingLoop)
+    for _ in range(count):
+        loop.now += milliseconds / 1000
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 def test_late_is_what_comes_long_after_the_begin_of_a_turn_on_a_busy_processor() -> None:
@@ -128,17 +145,17 @@ def test_how_busy_it_is_is_looked_at_only_now_and_then() -> None:
 def test_each_is_woken_once_when_its_rest_is_over() -> None:
     async def scenario(rests: Rests) -> None:
         first, second = Sleeper(), Sleeper()
-        began = leaping().leapt
+        began = asyncio.get_running_loop().time()
         rests.add(first)
-        await milliseconds(15)
+        await turns(15)
         rests.add(second)
-        await milliseconds(90)
+        await turns(90)
         assert len(first.woken) == len(second.woken) == 1
         assert first.woken[0] - began == pytest.approx(REST_SECONDS, rel=0.2)
         assert second.woken[0] - first.woken[0] == pytest.approx(0.015, rel=0.2)
         assert rests.rests_taken() == 2
         rests.add(first)
-        await milliseconds(60)
+        await turns(60)
         assert len(first.woken) == 2, "who was woken may rest again"
 
     run_timed(scenario)
@@ -149,10 +166,23 @@ def test_a_crowd_is_woken_in_parts() -> None:
         crowd = [Sleeper() for _ in range(100)]
         for one in crowd:
             rests.add(one)
-        await milliseconds(90)
-        times = sorted({one.woken[0] for one in crowd})
-        assert [sum(one.woken[0] == time for one in crowd) for time in times] == [32, 32, 32, 4]
-        assert [one.woken[0] for one in crowd] == sorted(one.woken[0] for one in crowd)
+        await turns(90)
+        times = [one.woken[0] for one in crowd]
+        assert times == sorted(times)
+        assert [times.count(time) for time in sorted(set(times))] == [32, 32, 32, 4]
+
+    run_timed(scenario)
+
+
+def test_nobody_sleeps_long_because_turns_are_long() -> None:
+    async def scenario(rests: Rests) -> None:
+        began = asyncio.get_running_loop().time()
+        crowd = [Sleeper() for _ in range(1_000)]
+        for one in crowd:
+            rests.add(one)
+        await turns(20, milliseconds=20)
+        longest = max(one.woken[0] for one in crowd) - began
+        assert longest <= REST_SECONDS + OVERDUE_SECONDS + 0.02 * 1.01
 
     run_timed(scenario)
 
@@ -165,12 +195,30 @@ def test_one_that_cannot_be_woken_does_not_leave_the_others_asleep(caplog: pytes
         sound = Sleeper()
         rests.add(Sleeper(fail))
         rests.add(sound)
-        await milliseconds(90)
+        await turns(90)
         assert len(sound.woken) == 1
 
     with caplog.at_level(logging.ERROR):
         run_timed(scenario)
     assert "could not be woken" in caplog.text
+
+
+def test_a_thread_that_waits_for_a_processor_has_no_time_either() -> None:
+    before, took = wanted_seconds(), time.thread_time()
+    while time.thread_time() - took < 0.01:
+        pass
+    assert wanted_seconds() - before >= 0.005
+
+
+@pytest.mark.parametrize("content", [None, b"", b"1 2", b"a b c"])
+def test_a_system_that_does_not_tell_what_a_thread_waited_for(content: bytes | None, tmp_path: Path) -> None:
+    told = tmp_path / "schedstat"
+    if content is not None:
+        told.write_bytes(content)
+    before = time.thread_time()
+    assert before <= wanted_seconds(told) <= time.thread_time()
+    told.write_bytes(b"2000000000 500000000 17\n")
+    assert wanted_seconds(told) == pytest.approx(2.5)
 
 
 def test_all_of_one_loop_rest_and_are_posted_together() -> None:

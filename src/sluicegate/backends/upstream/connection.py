@@ -21,6 +21,9 @@ _KEEP_SECONDS = 4.0
 """Idle connections are dropped sooner than the 5 s after which uvicorn (vLLM) and llama.cpp drop theirs."""
 _SHARE_OF_TOLD = 0.8
 """Of the seconds that a server says it keeps a connection, so many are used: the last call would cross its closing."""
+_STREAMS = ("text/event-stream", "application/x-ndjson")
+_FIRST_READINGS = 3
+"""Of a stream, which never rests before: it begins with a role or nothing, and its first token is waited for most."""
 _SINGLE_BYTES = 4_096
 """A reading that brings more is no single token: nothing is gained by waiting for still more."""
 _JOINED_BYTES = 65_536
@@ -34,8 +37,8 @@ class Home(Protocol):
     """Where connections read into, one after the other; what stands there is used up before the next one reads."""
 
     @property
-    def rests(self) -> Rests:
-        """Where streams rest while the event loop is behind."""
+    def rests(self) -> Rests | None:
+        """Where streams rest while the event loop is behind; None where they cannot."""
         ...
 
     @property
@@ -82,8 +85,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_may_rest", "_now", "_phase", "_posted",
-        "_reader", "_rests", "_since", "_transport", "_unsent", "_wheel",
+        "_call", "_expires", "_failures", "_has_served", "_heard", "_home", "_is_stream", "_now", "_phase", "_posted",
+        "_reader", "_readings", "_rests", "_since", "_transport", "_unsent", "_wheel",
     )  # fmt: skip
 
     def __init__(self, home: Home, wheel: Wheel, failures: Failures, types: dict[bytes, str]) -> None:
@@ -99,8 +102,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """What is written at the end of this turn of the event loop."""
         self._has_served = False
         self._heard = False
-        self._may_rest = False
-        """Whether the answer's length is unknown, so that its bytes may be tokens."""
+        self._is_stream = False
+        self._readings = 0
+        """Of the body of a stream, so far."""
         self._unsent = 0
         self._since = 0.0
         self._expires = 0.0
@@ -201,7 +205,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             head = reader.head
             if head is not None:
                 self._phase = _ANSWERING
-                self._may_rest = head.length is None
+                self._is_stream = head.status == 200 and head.content_type.startswith(_STREAMS)
+                self._readings = 0
                 call.body = b""
         if body or head is not None:
             self._since = self._now()
@@ -213,10 +218,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             call.sink.answer_begun(head)
         if body and self._call is call:
             call.sink.answer_piece(body)
-            if self._may_rest and nbytes <= _SINGLE_BYTES and self._rests.is_late():
-                self._rest()
         if reader.fault and self._call is call:
             self._fail(self._failures.nonsense(reader.fault))
+        elif self._is_stream and body and self._call is call:
+            self._readings += 1
+            if self._readings > _FIRST_READINGS and nbytes <= _SINGLE_BYTES:
+                self._rest_if_late()
 
     def wake(self) -> None:
         """See `Resting`. What rested may have been closed since, or be paused, or be at work for another call."""
@@ -254,11 +261,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         elif now - self._since >= call.limits.first_byte:
             self._fail(self._failures.too_late("first_byte"))
 
-    def _rest(self) -> None:
+    def _rest_if_late(self) -> None:
         """Read nothing for a moment; see `Rests`. A pause of the call that ends meanwhile ends the rest, too."""
-        if self._phase == _ANSWERING and not self._transport.is_closing():
+        rests = self._rests
+        if rests is not None and rests.is_late() and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._rests.add(self)
+            rests.add(self)
 
     def _free(self, call: Call, *, keeps: bool) -> None:
         """The answer is whole: be ready for the next call, or close. Only then is its end told."""

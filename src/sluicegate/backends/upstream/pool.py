@@ -37,7 +37,8 @@ class Pool:
         self.failures = failures
         self.inbox = memoryview(bytearray(_READ_AT_ONCE))
         self.outbox = shared_outbox()
-        self.rests = shared_rests()
+        # Over TLS uvloop reads on while it is paused, and drops what it holds when the server then closes.
+        self.rests = shared_rests() if context is None else None
         self._address = address
         self._context = context
         self._on_unavailable = on_unavailable

@@ -193,7 +193,7 @@ def test_an_idle_connection_is_closed_as_early_as_the_server_tells(play: Play, u
         async with client_of(upstream.url) as client:
             await over(client, "steady", stream=False, headers="Keep-Alive: timeout=1, max=9\r\n")
             assert client.idle == 1
-            await eventually(lambda: client.idle == 0)
+            await eventually(lambda: client.idle == 0, timeout=3.0)
             await over(client, "steady", stream=False, headers="Keep-Alive: max=0\r\n")
             assert client.idle == 0
 
