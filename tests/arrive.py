@@ -11,6 +11,37 @@ def prompt_outbox() -> Outbox:
     return Outbox(most=1)
 
 
+class DeadEnd:
+    """A transport that leads nowhere. `unsent`: bytes that the system has not taken, as a test says."""
+
+    def __init__(self) -> None:
+        self.unsent = 0
+        self.reads = True
+        self.resumed = asyncio.Event()
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        """Take the request."""
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def pause_reading(self) -> None:
+        assert not self.aborted
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        assert not self.aborted
+        self.reads = True
+        self.resumed.set()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
 class Overwork:
     """An event loop that has been in one turn for long and has no time left, until it `is_over`."""
 

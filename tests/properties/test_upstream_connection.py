@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.arrive import Overwork, arrive, prompt_outbox
+from tests.arrive import DeadEnd, Overwork, arrive, prompt_outbox
 from tests.lane_driver import READ_BYTES
 from tests.sinks import Recorder
 
@@ -20,31 +20,6 @@ from sluicegate.settings import TimeoutSettings
 from sluicegate.wire.wheel import Wheel
 
 LIMITS = TimeoutSettings()
-
-
-class Wire:
-    """A transport that leads nowhere."""
-
-    def __init__(self) -> None:
-        self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        """Take the request."""
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None:
-        """What is on its way arrives all the same."""
-
-    def resume_reading(self) -> None:
-        """It arrives."""
-
-    def abort(self) -> None:
-        self.aborted = True
 
 
 class Yard:
@@ -80,7 +55,7 @@ def told(data: bytes, places: list[int]) -> tuple[Recorder, Yard]:
     """What is told of an answer that arrives cut at `places`, and then the connection ends."""
 
     async def scene() -> tuple[Recorder, Yard]:
-        yard, wire, sink = Yard(), Wire(), Recorder()
+        yard, wire, sink = Yard(), DeadEnd(), Recorder()
         connection = UpstreamConnection(yard, Wheel(), Failures("up", "there", LIMITS), {})
         connection.connection_made(cast("asyncio.Transport", wire))
         connection.ask(Call(b"", b"", sink, LIMITS, 0.0), 0.0)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from tests.arrive import arrive, prompt_outbox
+from tests.arrive import DeadEnd, arrive, prompt_outbox
 from tests.sinks import Recorder
 
 from sluicegate.backends.upstream.address import Address
@@ -19,38 +19,11 @@ LIMITS = TimeoutSettings(connect=1, first_byte=5, idle=3, total=60)
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-class Wire:
-    """A transport whose unsent bytes a test sets."""
-
-    def __init__(self) -> None:
-        self.unsent = 0
-        self.reads = True
-        self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        """Take the request."""
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
 class Scene:
     """A connection that was asked at `start`."""
 
     def __init__(self, *, unsent: int = 0) -> None:
-        self.wire = Wire()
+        self.wire = DeadEnd()
         self.wire.unsent = unsent
         self.sink = Recorder()
         self.start = asyncio.get_running_loop().time()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 import pytest
-from tests.arrive import Overwork, arrive, prompt_outbox
+from tests.arrive import DeadEnd, Overwork, arrive, prompt_outbox
 from tests.sinks import Recorder
 
 from sluicegate.backends.upstream.address import Address
@@ -24,42 +24,12 @@ WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding
 TOKEN = b"7\r\ndata: x\r\n"
 
 
-class Wire:
-    """A transport that leads nowhere."""
-
-    def __init__(self) -> None:
-        self.reads = True
-        self.aborted = False
-        self.resumed = asyncio.Event()
-
-    def write(self, data: bytes) -> None:
-        """Take the request."""
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None:
-        assert not self.aborted
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        assert not self.aborted
-        self.reads = True
-        self.resumed.set()
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
 class Scene:
     """A connection at work for a call, on a loop that has no time left; a stream has brought its first tokens."""
 
     def __init__(self, *, head: bytes = STREAM, context: ssl.SSLContext | None = None) -> None:
         self.overwork = Overwork()
-        self.wire, self.sink = Wire(), Recorder(on_piece=self._piece_came)
+        self.wire, self.sink = DeadEnd(), Recorder(on_piece=self._piece_came)
         self.cancels_at_once = False
         address = Address.parse("http://there/v1")
         pool = Pool(address, most=1, wheel=Wheel(), failures=Failures("up", "there", LIMITS), context=context)
