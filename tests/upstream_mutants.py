@@ -124,6 +124,8 @@ UPSTREAM_MUTANTS = (
         "if call is not None and not call.is_paused and not",
         "if call is not None and not",
     ),
+    _connection("who still asks rests", " and not transport.get_write_buffer_size():", ":"),
+    _rests("a system that counts nothing is believed", "if running else time.thread_time()", ""),
     _connection("a rest has no end", "            rests.add(self)\n", ""),
     _reader("an interim answer is the answer", "if status < 200:", "if status < 100:"),
     _reader("headers of the answer before stay", "self._fields.clear()", "pass"),

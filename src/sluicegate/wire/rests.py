@@ -50,8 +50,8 @@ def wanted_seconds(told: Path = _SCHEDULED) -> float:
     try:
         running, waiting, _ = map(int, told.read_bytes().split())
     except (OSError, ValueError):
-        return time.thread_time()
-    return (running + waiting) * 1e-9
+        running = waiting = 0
+    return (running + waiting) * 1e-9 if running else time.thread_time()
 
 
 class Rests:
@@ -102,8 +102,8 @@ class Rests:
         self._taken += 1
         self._resting.append((self._now() + REST_SECONDS, resting))
         if not self._is_waking:
-            self._is_waking = True
             asyncio.get_running_loop().call_later(REST_SECONDS, self._wake)
+            self._is_waking = True
 
     def _wake(self) -> None:
         resting, now = self._resting, self._now()

@@ -210,7 +210,7 @@ def test_a_thread_that_waits_for_a_processor_has_no_time_either() -> None:
     assert wanted_seconds() - before >= 0.005
 
 
-@pytest.mark.parametrize("content", [None, b"", b"1 2", b"a b c"])
+@pytest.mark.parametrize("content", [None, b"", b"1 2", b"a b c", b"0 0 0"])
 def test_a_system_that_does_not_tell_what_a_thread_waited_for(content: bytes | None, tmp_path: Path) -> None:
     told = tmp_path / "schedstat"
     if content is not None:

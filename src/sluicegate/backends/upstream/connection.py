@@ -262,10 +262,16 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._fail(self._failures.too_late("first_byte"))
 
     def _rest_if_late(self) -> None:
-        """Read nothing for a moment; see `Rests`. A pause of the call that ends meanwhile ends the rest, too."""
-        rests = self._rests
-        if rests is not None and rests.is_late() and not self._transport.is_closing():
-            self._transport.pause_reading()
+        """Read nothing for a moment; see `Rests`. A pause of the call that ends meanwhile ends the rest, too.
+
+        Never while the request is still going out: a server that then closes makes the write fail, which ends the
+        connection with what has not been read.
+        """
+        rests, transport = self._rests, self._transport
+        if rests is None or not rests.is_late():
+            return
+        if not transport.is_closing() and not transport.get_write_buffer_size():
+            transport.pause_reading()
             rests.add(self)
 
     def _free(self, call: Call, *, keeps: bool) -> None:

@@ -178,6 +178,19 @@ def test_nonsense_behind_a_token_closes_the_connection_instead() -> None:
     run(scenario)
 
 
+def test_an_answer_that_came_before_its_request_was_taken_does_not_rest() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.wire.unsent = 1
+        arrive(scene.connection, TOKEN)
+        assert scene.wire.reads
+        assert scene.overwork.rests.rests_taken() == 0
+        scene.wire.unsent = 0
+        arrive(scene.connection, TOKEN)
+        assert not scene.wire.reads
+
+    run(scenario)
+
+
 def test_nothing_rests_over_tls() -> None:
     async def scene() -> None:
         scene = Scene(context=ssl.create_default_context())
